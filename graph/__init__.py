@@ -1,0 +1,1 @@
+"""What knows ONNX graphs: reading, finding weights, rewriting. Imports nothing of the layers above."""

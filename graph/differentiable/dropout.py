@@ -1,0 +1,15 @@
+"""Dropout in inference mode has no gradient without its mask output."""
+
+import onnx_ir as ir
+
+from onnx_unipts.graph.differentiable.rule import RULES, Builder, Result
+
+__all__ = ["dropout"]
+
+
+@RULES.register("Dropout")
+def dropout(node: ir.Node, op: Builder) -> Result:
+    """Identity."""
+    (x,) = op.inputs(1)
+    mask = op.Equal(x, x) if op.used(1) else None
+    return [op.Identity(x), mask][: len(node.outputs)]

@@ -1,0 +1,230 @@
+"""What a rewrite rule is: a function of a node and a `Builder`, filed in `RULES` by operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from onnx_unipts.graph.registry import Registry
+
+__all__ = ["RULES", "Builder", "CannotRewriteError", "Names", "Result", "Rule", "rule_name"]
+
+Result: TypeAlias = "ir.Value | Sequence[ir.Value | None] | str | None"
+"""What a rule returns.
+
+The value that takes the place of the node's output, or one per output (None for an unused one);
+a string: the reason why the node cannot be rewritten; None: its gradient is right as it stands.
+"""
+
+Rule: TypeAlias = "Callable[[ir.Node, Builder], Result]"
+
+RULES: Registry[Rule] = Registry("rewrite rule", "onnx_unipts.graph.differentiable")
+"""All rules by operator, ``HardSwish`` or ``com.microsoft.FusedConv``.
+
+The first line of a rule's docstring is what the operator becomes; it stands in the log.
+"""
+
+SMALL = 1024  # constants up to this many elements take part in shape inference
+
+
+class CannotRewriteError(Exception):
+    """A rule needs a fact that the graph does not give, such as a static shape."""
+
+
+def rule_name(node: ir.Node) -> str:
+    """Return the name under which a rule for ``node`` is registered."""
+    return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+
+
+class Names:
+    """Names that are free in a graph."""
+
+    def __init__(self, taken: Iterable[str]) -> None:
+        self._taken = set(taken)
+
+    def fresh(self, wish: str) -> str:
+        """Return ``wish``, with a number behind it when it is taken."""
+        name, count = wish, 0
+        while name in self._taken:
+            count += 1
+            name = f"{wish}_{count}"
+        self._taken.add(name)
+        return name
+
+
+class Builder:
+    """Makes the nodes that replace ``node``; any ONNX operator is a method of it.
+
+    ``op.Clip(op.Mul(x, 0.5), 0.0, 1.0)`` makes two nodes. An operand is a value of the graph, None
+    for one left out, or a constant: floats take the float type of the node, a list of integers is
+    an int64 tensor. Attributes are keyword arguments; ``_outputs`` is the number of outputs, and
+    ``_right`` says that no other rule shall touch the node. Each new value gets its type and shape
+    by inference.
+    """
+
+    def __init__(self, node: ir.Node, graph: ir.Graph, names: Names) -> None:
+        self.nodes: list[ir.Node] = []
+        self.right: set[ir.Node] = set()
+        self.initializers: list[ir.Value] = []
+        self.opset = graph.opset_imports[""]
+        self.dtype = _float_type(node)
+        self._node = node
+        self._names = names
+
+    def __getattr__(self, op_type: str) -> Callable[..., Any]:
+        if not op_type[0].isupper():
+            raise AttributeError(op_type)
+        return lambda *operands, **attributes: self._make(op_type, operands, attributes)
+
+    def inputs(self, count: int) -> list[Any]:
+        """Return the first ``count`` inputs of the node, None for those left out."""
+        given = list(self._node.inputs[:count])
+        return given + [None] * (count - len(given))
+
+    def shape(self, value: ir.Value, skip: int = 0) -> tuple[int, ...]:
+        """Return the static shape of ``value``, without its first ``skip`` dimensions.
+
+        Raises `CannotRewriteError` if a dimension is unknown.
+        """
+        dims = self.dims(value)[skip:]
+        if any(dim is None for dim in dims):
+            raise CannotRewriteError(f"the shape of {value.name} is not static")
+        return tuple(dim for dim in dims if dim is not None)
+
+    def dims(self, value: ir.Value) -> tuple[int | None, ...]:
+        """Return the shape of ``value``, None for an unknown dimension; the rank must be known."""
+        if value.shape is None:
+            raise CannotRewriteError(f"the rank of {value.name} is unknown")
+        return tuple(dim if isinstance(dim, int) else None for dim in value.shape)
+
+    def rank(self, value: ir.Value) -> int:
+        """Return the number of dimensions of ``value``."""
+        return len(self.dims(value))
+
+    def is_constant(self, value: ir.Value | None) -> bool:
+        """Say whether ``value`` is stored in the model (also when it is left out)."""
+        return value is None or ir.convenience.get_const_tensor(value) is not None
+
+    def constant(self, value: ir.Value) -> np.ndarray:
+        """Return the stored array of ``value``; `CannotRewriteError` if it is computed."""
+        tensor = ir.convenience.get_const_tensor(value)
+        if tensor is None:
+            raise CannotRewriteError(f"{value.name} is not constant")
+        return tensor.numpy()
+
+    def used(self, index: int) -> bool:
+        """Say whether anything reads output ``index`` of the node."""
+        if index >= len(self._node.outputs):
+            return False
+        output = self._node.outputs[index]
+        return bool(output.uses()) or output.is_graph_output()
+
+    def axes(self, rank: int, default: Sequence[int] | None = None) -> list[int]:
+        """Return the sorted axes of a reduction, from its attribute or its second input."""
+        axes: Sequence[int] | None = self._node.attributes.get_ints("axes")
+        if axes is None and len(self._node.inputs) > 1 and self._node.inputs[1] is not None:
+            axes = self.constant(self._node.inputs[1]).tolist()
+        if not axes and self._node.attributes.get_int("noop_with_empty_axes", 0):
+            return []
+        axes = axes or (range(rank) if default is None else default)
+        return sorted(int(axis) % rank for axis in axes)
+
+    def reduce(self, op_type: str, x: ir.Value, axes: Sequence[int], keepdims: int = 1) -> Any:
+        """Return ReduceSum, ReduceMean ... of ``x``: axes are an input or an attribute by opset."""
+        if not axes:
+            return x
+        if self.opset >= (13 if op_type == "ReduceSum" else 18):
+            return self._make(op_type, (x, list(axes)), {"keepdims": keepdims})
+        return self._make(op_type, (x,), {"axes": list(axes), "keepdims": keepdims})
+
+    def cast_like(self, x: ir.Value, other: ir.Value) -> Any:
+        """Return ``x`` as the type of ``other``."""
+        assert other.dtype is not None
+        return self.Cast(x, to=other.dtype)
+
+    def truncate(self, x: ir.Value) -> Any:
+        """Return ``x`` rounded towards zero; no gradient passes through a Cast to an integer."""
+        return self.cast_like(self.Cast(x, to=ir.DataType.INT64), x)
+
+    def value(self, operand: Any) -> ir.Value | None:
+        """Return ``operand`` as a value of the graph, stored as an initializer if a constant."""
+        if operand is None or isinstance(operand, ir.Value):
+            return operand
+        array = np.asarray(operand)
+        if array.dtype.kind == "f":
+            array = array.astype(np.int64 if array.size == 0 else self.dtype.numpy())
+        name = self._names.fresh(f"{self._node.name or self._node.op_type}/constant")
+        tensor = ir.tensor(array, name=name)
+        value = ir.val(name, tensor.dtype, tuple(array.shape), const_value=tensor)
+        self.initializers.append(value)
+        return value
+
+    def _make(self, op_type: str, operands: Sequence[Any], attributes: dict[str, Any]) -> Any:
+        outputs = attributes.pop("_outputs", 1)
+        right = attributes.pop("_right", op_type == self._node.op_type)
+        name = self._names.fresh(f"{self._node.name or self._node.op_type}/{op_type}")
+        node = ir.node(
+            op_type,
+            [self.value(operand) for operand in operands],
+            {key: value for key, value in attributes.items() if value is not None},
+            num_outputs=outputs,
+            name=name,
+        )
+        for index, output in enumerate(node.outputs):
+            output.name = self._names.fresh(f"{name}_output_{index}")
+        _infer(node, self.opset)
+        self.nodes.append(node)
+        if right:
+            self.right.add(node)
+        return node.outputs[0] if outputs == 1 else node.outputs
+
+
+def _float_type(node: ir.Node) -> ir.DataType:
+    for value in (*node.inputs, *node.outputs):
+        if value is not None and value.dtype is not None and value.dtype.is_floating_point():
+            return value.dtype
+    return ir.DataType.FLOAT
+
+
+def _infer(node: ir.Node, opset: int) -> None:
+    """Set types and shapes of a node's outputs as far as the operator's schema tells."""
+    inputs = {value.name: value for value in node.inputs if value is not None}
+    if any(value.type is None for value in inputs.values()):
+        return
+    types = {name: _type_proto(value) for name, value in inputs.items()}
+    data = {name: proto for name, value in inputs.items() if (proto := _small_constant(value))}
+    if not onnx.defs.has(node.op_type):
+        return  # an operator of onnxruntime's own
+    schema = onnx.defs.get_schema(node.op_type, opset)
+    inferred = onnx.shape_inference.infer_node_outputs(
+        schema,
+        ir.to_proto(node),
+        types,
+        data,
+        opset_imports=[onnx.helper.make_opsetid("", opset)],
+    )
+    for output in node.outputs:
+        proto = inferred.get(output.name)
+        if proto is None:
+            continue
+        output.type = ir.serde.deserialize_type_proto_for_type(proto)
+        output.shape = ir.serde.deserialize_type_proto_for_shape(proto)
+
+
+def _type_proto(value: ir.Value) -> onnx.TypeProto:
+    assert value.type is not None
+    proto = ir.serde.serialize_type(value.type)
+    if value.shape is not None:
+        ir.serde.serialize_shape_into(proto, value.shape)
+    return proto
+
+
+def _small_constant(value: ir.Value) -> onnx.TensorProto | None:
+    tensor = ir.convenience.get_const_tensor(value)
+    if tensor is None or tensor.size > SMALL:
+        return None
+    return ir.to_proto(tensor)

@@ -1,0 +1,345 @@
+"""BatchNormalization in a graph: find it, insert it behind convolutions, measure it, fold it back.
+
+The graphs here are working models: their weights are graph inputs, fed at every run. Exporters fold
+BatchNormalization into the convolution before it; the method needs it back, because recalibrated
+statistics repair a pruned layer's outputs (UniPTS, arXiv 2405.18810, section 3.3) and because it is
+what makes sparse training stable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+__all__ = [
+    "FILTER_SCALES",
+    "Normalization",
+    "find",
+    "fold",
+    "identity",
+    "insert",
+    "statistics_mean",
+    "train",
+    "with_batch_statistics",
+    "with_observed_statistics",
+]
+
+EPSILON = 1e-5
+WEIGHT_OPERATORS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"}
+
+
+@dataclass(frozen=True)
+class Normalization:
+    """One BatchNormalization of a working model; its four tensors have shape (channels,), float32.
+
+    ``weight`` and ``conv_bias`` are set where it was inserted: the names of the filter in front of
+    it, which `fold` scales, and of that convolution's bias, if it has one. ``output`` is the name
+    of the normalised value, ``channels`` the length of the four tensors.
+    """
+
+    output: str
+    scale: str
+    bias: str
+    mean: str
+    variance: str
+    epsilon: float
+    channels: int
+    weight: str | None = None
+    conv_bias: str | None = None
+
+    @property
+    def trained(self) -> tuple[str, str]:
+        """The names of the tensors that gradients train."""
+        return self.scale, self.bias
+
+    @property
+    def statistics(self) -> tuple[str, str]:
+        """The names of the running mean and variance."""
+        return self.mean, self.variance
+
+
+def find(model: ir.Model) -> list[Normalization]:
+    """Return the BatchNormalizations of ``model`` whose four tensors are all graph inputs."""
+    inputs = set(model.graph.inputs)
+    found = []
+    for node in model.graph:
+        if node.op_type != "BatchNormalization" or node.domain not in ("", "ai.onnx"):
+            continue
+        tensors = node.inputs[1:5]
+        if len(tensors) != 4 or any(t is None or t not in inputs for t in tensors):
+            continue
+        shape = tensors[0].shape  # type: ignore[union-attr]
+        found.append(
+            Normalization(
+                node.outputs[0].name or "",
+                *(t.name or "" for t in tensors if t is not None),
+                epsilon=node.attributes.get_float("epsilon", EPSILON),
+                channels=int(shape[0]),  # type: ignore[index,arg-type]
+            )
+        )
+    return found
+
+
+def insert(model: ir.Model, weights: Collection[str]) -> list[Normalization]:
+    """Insert a BatchNormalization behind every convolution that lost its own; in place.
+
+    Eligible is a Conv whose filter is one of ``weights``, used by this node alone, whose output
+    does not already enter a BatchNormalization, and behind which another weight follows: the last
+    layer's scale is the model's answer and stays. The four tensors become graph inputs.
+    """
+    graph = model.graph
+    taken = {value.name for value in _values(graph)}
+    leads_to_weight = _leads_to_weight(graph)
+    inserted = []
+    for node in list(graph):
+        if not _eligible(node, weights) or not leads_to_weight[node]:
+            continue
+        old = node.outputs[0]
+        channels = int(node.inputs[1].shape[0])  # type: ignore[union-attr,index,arg-type]
+        tensors = [
+            ir.val(_unused(f"{old.name}/{part}", taken), ir.DataType.FLOAT, [channels])
+            for part in ("scale", "bias", "mean", "variance")
+        ]
+        graph.inputs.extend(tensors)
+        normalise = ir.node(
+            "BatchNormalization",
+            [old, *tensors],
+            attributes={"epsilon": EPSILON},
+            outputs=[
+                ir.Value(
+                    name=_unused(f"{old.name}/normalised", taken), type=old.type, shape=old.shape
+                )
+            ],
+        )
+        ir.convenience.replace_all_uses_with(old, normalise.outputs[0])
+        normalise.replace_input_with(0, old)
+        graph.insert_after(node, normalise)
+        bias = node.inputs[2] if len(node.inputs) > 2 else None
+        inserted.append(
+            Normalization(
+                normalise.outputs[0].name or "",
+                *(t.name or "" for t in tensors),
+                epsilon=EPSILON,
+                channels=channels,
+                weight=node.inputs[1].name,  # type: ignore[union-attr]
+                conv_bias=bias.name if bias is not None else None,
+            )
+        )
+    return inserted
+
+
+def with_observed_statistics(model: ir.Model, normalizations: Iterable[Normalization]) -> ir.Model:
+    """Return a copy whose added outputs are mean and variance of what enters each normalisation.
+
+    The outputs are called as `Normalization.mean` and `.variance` with ``/observed`` appended,
+    shape (channels,), over batch and positions; the model itself still runs on its running
+    statistics.
+    """
+    copy = model.clone()
+    by_output = {node.outputs[0].name: node for node in copy.graph if node.outputs}
+    for norm in normalizations:
+        node = by_output[norm.output]
+        entering = node.inputs[0]
+        measured = ir.node(
+            "BatchNormalization",
+            list(node.inputs),
+            attributes={"epsilon": norm.epsilon, "training_mode": 1, "momentum": 0.0},
+            outputs=_statistics_outputs(norm, entering),
+        )
+        copy.graph.append(measured)
+        copy.graph.outputs.extend(measured.outputs[1:])
+    return copy
+
+
+def with_batch_statistics(model: ir.Model, normalizations: Iterable[Normalization]) -> ir.Model:
+    """Return a copy that normalises by the statistics of the batch and outputs them too.
+
+    Names and shapes of the added outputs are those of `with_observed_statistics`. In the
+    specification's terms: training_mode=1 with momentum 0, so that the running statistics that
+    come out are those of the batch (biased variance).
+    """
+    copy = model.clone()
+    for norm in normalizations:
+        node = next(n for n in copy.graph if n.outputs and n.outputs[0].name == norm.output)
+        outputs = _statistics_outputs(norm, node.inputs[0])
+        replacement = ir.node(
+            "BatchNormalization",
+            list(node.inputs),
+            attributes={"epsilon": norm.epsilon, "training_mode": 1, "momentum": 0.0},
+            outputs=outputs,
+        )
+        was_output = node.outputs[0].is_graph_output()
+        ir.convenience.replace_nodes_and_values(
+            copy.graph, node, [node], [replacement], [node.outputs[0]], [outputs[0]]
+        )
+        outputs[0].name = norm.output
+        assert not was_output or outputs[0].is_graph_output()
+        copy.graph.outputs.extend(outputs[1:])
+    return copy
+
+
+def train(model: ir.Model, normalizations: Iterable[Normalization]) -> None:
+    """Let ``normalizations`` train, in place: gradients flow through the statistics of the batch.
+
+    The updated running statistics, which the specification asks for, are outputs two and three.
+    """
+    by_output = {norm.output: norm for norm in normalizations}
+    for node in model.graph:
+        norm = by_output.get(node.outputs[0].name or "") if node.outputs else None
+        if norm is None:
+            continue
+        node.attributes["training_mode"] = ir.AttrInt64("training_mode", 1)
+        node.resize_outputs(3)
+        for value, name in zip(node.outputs[1:], norm.statistics, strict=True):
+            value.name = f"{name}/running"
+            value.type = ir.TensorType(ir.DataType.FLOAT)
+            value.shape = ir.Shape([norm.channels])
+
+
+def identity(
+    normalizations: Iterable[Normalization],
+    weights: Mapping[str, np.ndarray],
+    statistics: Mapping[str, np.ndarray],
+    filter_scale: str,
+) -> dict[str, np.ndarray]:
+    """Return tensors with which every inserted normalisation leaves the dense model as it is.
+
+    ``statistics`` holds mean and variance of the dense convolution's output under the names of the
+    normalisation's tensors. Scale and bias become sqrt(variance + epsilon) and mean. The filter may
+    then have any positive scale, which the normalisation absorbs; ``filter_scale`` names one of
+    `FILTER_SCALES`. The result holds the four tensors, the filters and the convolutions' biases.
+    """
+    tensors: dict[str, np.ndarray] = {}
+    for norm in normalizations:
+        if norm.weight is None:
+            continue
+        mean = statistics[norm.mean].astype(np.float64)
+        spread = np.sqrt(statistics[norm.variance].astype(np.float64) + norm.epsilon)
+        filters = weights[norm.weight]
+        factor = FILTER_SCALES[filter_scale](filters, spread)
+        # A scaled variance has to stay one: it must not fall below zero with epsilon taken off.
+        factor = np.maximum(factor, np.sqrt(norm.epsilon) / spread)
+        tensors[norm.scale] = spread.astype(np.float32)
+        tensors[norm.bias] = mean.astype(np.float32)
+        tensors[norm.mean] = (mean * factor).astype(np.float32)
+        tensors[norm.variance] = ((spread * factor) ** 2 - norm.epsilon).astype(np.float32)
+        tensors[norm.weight] = (filters * _per_filter(factor, filters)).astype(np.float32)
+        if norm.conv_bias is not None:
+            tensors[norm.conv_bias] = (weights[norm.conv_bias] * factor).astype(np.float32)
+    return tensors
+
+
+def fold(
+    normalization: Normalization, tensors: Mapping[str, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return filter and bias of the convolution that equals convolution and normalisation.
+
+    Computed in float64, returned in float32. Zeros stay zero, and no other weight becomes zero: a
+    product too small for float32 keeps its sign and the smallest normal magnitude.
+    """
+    assert normalization.weight is not None
+    scale, bias, mean, variance = (
+        tensors[name].astype(np.float64)
+        for name in (
+            normalization.scale,
+            normalization.bias,
+            normalization.mean,
+            normalization.variance,
+        )
+    )
+    factor = scale / np.sqrt(variance + normalization.epsilon)
+    filters = tensors[normalization.weight]
+    folded = (filters * _per_filter(factor, filters)).astype(np.float32)
+    lost = (folded == 0) & (filters != 0)
+    folded[lost] = np.copysign(np.finfo(np.float32).tiny, filters[lost])
+    before = 0.0 if normalization.conv_bias is None else tensors[normalization.conv_bias]
+    return folded, ((before - mean) * factor + bias).astype(np.float32)
+
+
+def _unscaled(filters: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    return np.ones(len(filters))
+
+
+def _to_unit_variance(filters: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    return 1.0 / spread
+
+
+def _to_he_initialisation(filters: np.ndarray, spread: np.ndarray) -> np.ndarray:
+    """Root mean square sqrt(2 / fan_in), as He et al. (arXiv 1502.01852) initialise."""
+    squares = np.square(filters.astype(np.float64)).reshape(len(filters), -1)
+    rms = np.sqrt(squares.mean(axis=1))
+    wanted = np.sqrt(2.0 / squares.shape[1])
+    return np.where(rms > 0, wanted / np.maximum(rms, 1e-30), 1.0)
+
+
+FILTER_SCALES = {
+    "none": _unscaled,
+    "unit-variance": _to_unit_variance,
+    "he": _to_he_initialisation,
+}
+
+
+def _per_filter(factor: np.ndarray, filters: np.ndarray) -> np.ndarray:
+    return factor.reshape(-1, *[1] * (filters.ndim - 1))
+
+
+def _statistics_outputs(norm: Normalization, entering: ir.Value | None) -> list[ir.Value]:
+    assert entering is not None
+    measured = [
+        ir.val(f"{name}/observed", ir.DataType.FLOAT, [norm.channels]) for name in norm.statistics
+    ]
+    normalised = ir.Value(name=f"{norm.output}/by_batch", type=entering.type, shape=entering.shape)
+    return [normalised, *measured]
+
+
+def _eligible(node: ir.Node, weights: Collection[str]) -> bool:
+    if node.op_type != "Conv" or node.domain not in ("", "ai.onnx"):
+        return False
+    filters = node.inputs[1]
+    if filters is None or filters.name not in weights or len(filters.uses()) != 1:
+        return False
+    if filters.shape is None or not isinstance(filters.shape[0], int):
+        return False
+    users = node.outputs[0].uses()
+    return bool(users) and not any(u.node.op_type == "BatchNormalization" for u in users)
+
+
+def _leads_to_weight(graph: ir.Graph) -> dict[ir.Node, bool]:
+    """Tell for each node whether an operator with weights takes its output, however far away."""
+    answer: dict[ir.Node, bool] = {}
+    for node in reversed(list(graph)):
+        users = {use.node for value in node.outputs for use in value.uses()}
+        answer[node] = any(
+            user.op_type in WEIGHT_OPERATORS or answer.get(user, True) for user in users
+        )
+    return answer
+
+
+def _values(graph: ir.Graph) -> Iterable[ir.Value]:
+    yield from graph.inputs
+    yield from graph.initializers.values()
+    for node in graph:
+        yield from node.outputs
+
+
+def _unused(name: str, taken: set[str | None]) -> str:
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
+
+
+def statistics_mean(
+    batches: Sequence[Mapping[str, np.ndarray]], normalizations: Iterable[Normalization]
+) -> dict[str, np.ndarray]:
+    """Pool the observed statistics of equal batches: total mean and total variance by tensor name."""
+    pooled = {}
+    for norm in normalizations:
+        means = np.stack([batch[f"{norm.mean}/observed"] for batch in batches]).astype(np.float64)
+        variances = np.stack([batch[f"{norm.variance}/observed"] for batch in batches])
+        pooled[norm.mean] = means.mean(axis=0).astype(np.float32)
+        pooled[norm.variance] = (variances.mean(axis=0) + means.var(axis=0)).astype(np.float32)
+    return pooled

@@ -1,0 +1,172 @@
+"""Converting the opset of a model, around what the converter of the onnx package cannot do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from onnx_unipts.graph.model import from_proto, to_proto
+
+__all__ = ["convert_opset", "is_standard", "through_proto"]
+
+_Array = np.ndarray | np.generic
+
+# Where operators hide from tools that do not know them.
+ASIDE = "onnx_unipts.aside"
+
+
+def convert_opset(model: ir.Model, target: int) -> ir.Model:
+    """Return ``model`` in opset ``target`` of the standard operators.
+
+    Operators that do not exist in the opset the model declares, as files written by onnxruntime
+    have them (LayerNormalization in opset 14), stay as they are. Upsample and the Resize of opset
+    10 become a Resize that samples as they did, which the converter of the onnx package gets wrong;
+    Affine, Crop and ImageScaler become operators that still exist.
+
+    Raises whatever the converter raises for an operator it cannot convert.
+    """
+    opset = model.opset_imports.get("", 1)
+    if opset == target:
+        return model
+
+    def is_special(node: ir.Node) -> bool:
+        if node.op_type == "Resize":
+            return opset <= 10
+        return node.op_type in _REPLACEMENTS or not is_standard(node, opset)
+
+    def convert(proto: onnx.ModelProto) -> onnx.ModelProto:
+        proto = onnx.shape_inference.infer_shapes(proto)
+        return onnx.version_converter.convert_version(proto, target)
+
+    converted = through_proto(model, convert, hidden=is_special)
+    for node in list(_all_nodes(converted)):
+        if node.op_type == "Resize" and opset > 10:
+            continue
+        if not node.domain and (replace := _REPLACEMENTS.get(node.op_type)):
+            replace(converted, node)
+    return converted
+
+
+def is_standard(node: ir.Node, opset: int) -> bool:
+    """Tell whether a node of the standard domain is an operator of ``opset``."""
+    try:
+        onnx.defs.get_schema(node.op_type, opset, "")
+    except onnx.defs.SchemaError:
+        return False
+    return True
+
+
+def through_proto(
+    model: ir.Model,
+    transform: Callable[[onnx.ModelProto], onnx.ModelProto],
+    hidden: Callable[[ir.Node], bool],
+) -> ir.Model:
+    """Return ``model`` transformed by a tool that works on protos.
+
+    Nodes of the standard domain for which ``hidden`` says so go through it in a domain of their
+    own, as operators that the tool knows nothing about.
+    """
+    model = model.clone()
+    for node in _all_nodes(model):
+        if not node.domain and hidden(node):
+            node.domain = ASIDE
+            model.opset_imports[ASIDE] = 1
+    result = from_proto(transform(to_proto(model)))
+    for node in _all_nodes(result):
+        if node.domain == ASIDE:
+            node.domain = ""
+    result.opset_imports.pop(ASIDE, None)
+    return result
+
+
+def _all_nodes(model: ir.Model) -> Iterator[ir.Node]:
+    for graph in model.graphs():
+        yield from graph
+
+
+def _replace_sampling(model: ir.Model, node: ir.Node) -> None:
+    """Turn Upsample (opset 7 and 9) or the Resize of opset 10 into the Resize of opset 13.
+
+    They sample at output position / scale, nearest rounds down: the asymmetric mode of today.
+    """
+    mode = node.attributes["mode"].as_string() if "mode" in node.attributes else "nearest"
+    scales = node.inputs[1] if len(node.inputs) > 1 else None
+    if scales is None:
+        numbers = np.float32(node.attributes["scales"].as_floats())
+        scales = _constant(model, node, "scales", numbers)
+    attributes = {"mode": mode, "coordinate_transformation_mode": "asymmetric"}
+    if mode == "nearest":
+        attributes["nearest_mode"] = "floor"
+    _replace(node, ir.node("Resize", [node.inputs[0], None, scales], attributes))
+
+
+def _replace_image_scaler(model: ir.Model, node: ir.Node) -> None:
+    """Write scale * x + bias; the bias is one number per channel of an image (N, C, H, W)."""
+    scale = node.attributes["scale"].as_float() if "scale" in node.attributes else 1.0
+    bias = np.float32(node.attributes["bias"].as_floats()).reshape(1, -1, 1, 1)
+    _replace_linear(model, node, np.float32(scale), bias)
+
+
+def _replace_affine(model: ir.Model, node: ir.Node) -> None:
+    """Write alpha * x + beta."""
+    alpha, beta = (
+        np.float32(node.attributes[name].as_float() if name in node.attributes else default)
+        for name, default in (("alpha", 1.0), ("beta", 0.0))
+    )
+    _replace_linear(model, node, alpha, beta)
+
+
+def _replace_linear(model: ir.Model, node: ir.Node, scale: _Array, bias: _Array) -> None:
+    product = ir.node("Mul", [node.inputs[0], _constant(model, node, "scale", scale)])
+    total = ir.node("Add", [product.outputs[0], _constant(model, node, "bias", bias)])
+    _replace(node, product, total)
+
+
+def _replace_crop(model: ir.Model, node: ir.Node) -> None:
+    """Slice an image (N, C, H, W) by its border: left, top, right, bottom; or to size ``scale``."""
+    left, top, right, bottom = node.attributes["border"].as_ints()
+    starts = np.array([top, left])
+    if "scale" in node.attributes:
+        ends = starts + node.attributes["scale"].as_ints()
+    else:
+        whole = np.iinfo(np.int64).max
+        ends = np.array([-bottom if bottom else whole, -right if right else whole])
+    bounds = {"starts": starts, "ends": ends, "axes": np.array([2, 3])}
+    constants = [_constant(model, node, name, array) for name, array in bounds.items()]
+    _replace(node, ir.node("Slice", [node.inputs[0], *constants]))
+
+
+# What the converter of the onnx package gets wrong, and experimental operators that are gone.
+_REPLACEMENTS: dict[str, Callable[[ir.Model, ir.Node], None]] = {
+    "Affine": _replace_affine,
+    "Crop": _replace_crop,
+    "ImageScaler": _replace_image_scaler,
+    "Resize": _replace_sampling,
+    "Upsample": _replace_sampling,
+}
+
+
+def _replace(node: ir.Node, *by: ir.Node) -> None:
+    """Put nodes in place of ``node``; the only output of the last takes over."""
+    old, new = node.outputs[0], by[-1].outputs[0]
+    new.name, new.type, new.shape = old.name, old.type, old.shape
+    node.append(by)
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    assert node.graph is not None
+    node.graph.remove(node, safe=True)
+
+
+def _constant(model: ir.Model, node: ir.Node, suffix: str, array: _Array) -> ir.Value:
+    """Add an initializer of the main graph for ``node``."""
+    tensor = ir.tensor(np.asarray(array))
+    value = ir.Value(
+        name=f"{node.outputs[0].name}_{suffix}",
+        type=ir.TensorType(tensor.dtype),
+        shape=ir.Shape(tensor.shape),
+        const_value=tensor,
+    )
+    model.graph.register_initializer(value)
+    return value

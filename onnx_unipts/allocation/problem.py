@@ -1,0 +1,116 @@
+"""The allocation problem that every allocator solves, and the rounding that hits its total."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.graph.registry import Registry
+from onnx_unipts.progress import Progress, Quiet
+from onnx_unipts.recipe import Search
+
+__all__ = ["ALLOCATORS", "Allocator", "History", "Problem", "distribute"]
+
+Kept = dict[str, int]
+Scorer = Callable[[Sequence[Kept]], list[float]]
+
+
+class History:
+    """What a search has finished so far, by generation. This one forgets when the process ends."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.generations: list[dict] = []
+
+    def append(self, generation: dict) -> None:
+        """Remember one finished generation: a dict that JSON can hold."""
+        self.generations.append(generation)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Distribute ``total`` kept weights over layers.
+
+    ``weights`` are the dense tensors by name; ``kept`` never exceeds a layer's number of non-zero
+    weights. ``score`` (fitness of allocations, larger is better), ``search``, ``history`` and
+    ``progress`` serve the allocators that search.
+    """
+
+    weights: Mapping[str, np.ndarray]
+    sparsity: float
+    seed: int = 0
+    search: Search = Search()
+    score: Scorer | None = None
+    history: History | None = None
+    progress: Progress = Quiet()
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Number of weights of each layer."""
+        return {name: weight.size for name, weight in self.weights.items()}
+
+    @cached_property
+    def limits(self) -> dict[str, int]:
+        """Largest number each layer can keep: what is zero already cannot be kept."""
+        return {name: int(np.count_nonzero(w)) for name, w in self.weights.items()}
+
+    @cached_property
+    def total(self) -> int:
+        """Number of weights kept in all.
+
+        The others are floor(sparsity * N), or more where the dense model has more zeros than that.
+        """
+        count = sum(self.counts.values())
+        return min(count - zeros_for(self.sparsity, count), sum(self.limits.values()))
+
+
+Allocator = Callable[[Problem], Kept]
+
+ALLOCATORS: Registry[Allocator] = Registry("allocator", "onnx_unipts.allocation")
+
+
+def zeros_for(sparsity: float, count: int) -> int:
+    """Return floor(sparsity * count), exact where a float product would fall just short of it."""
+    return math.floor(round(sparsity * count, 6))
+
+
+def distribute(
+    wanted: Mapping[str, float], limits: Mapping[str, int], total: int
+) -> Kept:
+    """Round ``wanted`` shares to integers that sum to ``total``, none above its limit.
+
+    The shares are scaled to the total; what exceeds a limit goes to the others in proportion. Every
+    layer keeps at least one weight where ``total`` allows it. Rounding is by largest remainder.
+    """
+    names = list(wanted)
+    upper = np.array([limits[name] for name in names], dtype=np.float64)
+    if total > upper.sum():
+        raise UsageError(f"cannot keep {total} weights of {int(upper.sum())}")
+    share = np.maximum(np.array([wanted[name] for name in names], dtype=np.float64), 1e-12)
+    lower = np.minimum(1.0, upper) if total >= np.count_nonzero(upper) else np.zeros(len(names))
+    real = _scaled(share, lower, upper, float(total))
+    whole = np.floor(real + 1e-9)
+    missing = total - int(whole.sum())
+    room = whole < upper
+    order = np.argsort(np.where(room, whole - real, np.inf), kind="stable")
+    whole[order[:missing]] += 1
+    return {name: int(value) for name, value in zip(names, whole, strict=True)}
+
+
+def _scaled(share: np.ndarray, lower: np.ndarray, upper: np.ndarray, total: float) -> np.ndarray:
+    """Return clip(factor * share, lower, upper) that sums to ``total``, by bisection."""
+    low, high = 0.0, 1.0
+    while np.clip(high * share, lower, upper).sum() < total and high < 1e30:
+        high *= 2
+    for _ in range(200):
+        middle = (low + high) / 2
+        if np.clip(middle * share, lower, upper).sum() < total:
+            low = middle
+        else:
+            high = middle
+    return np.clip(high * share, lower, upper)

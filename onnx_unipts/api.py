@@ -1,0 +1,364 @@
+"""The Python interface, which the command line mirrors: compress, search, evaluate, inspect."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from onnx_unipts.calibration import (
+    CalibrationData,
+    Preprocessing,
+    input_signature,
+    load_calibration_data,
+)
+from onnx_unipts.environment import check_training_runtime, versions
+from onnx_unipts.evaluation import Accuracy, Fidelity, compare, measure_accuracy, outputs_of
+from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.graph.model import load_model, read_tensors, serialize
+from onnx_unipts.graph.prunable import find_prunable
+from onnx_unipts.job import Job, prepare_job
+from onnx_unipts.output_file import atomic_path, check_output_file
+from onnx_unipts.pipeline import Outcome, SearchOutcome, run_compression, run_search
+from onnx_unipts.progress import Progress, Quiet
+from onnx_unipts.recipe import Recipe, load_recipe
+from onnx_unipts.report.document import (
+    describe_file,
+    evaluation_document,
+    inspection_document,
+    layer_sparsities,
+    report_document,
+)
+from onnx_unipts.report.document import Outcome as Report
+from onnx_unipts.run_directory import RunDirectory
+from onnx_unipts.targets import choose_targets
+from onnx_unipts.training.ort import inference_session
+from onnx_unipts.training.trainer import available_cores
+
+__all__ = ["Result", "compress", "evaluate", "inspect", "search"]
+
+# Samples on which dense and sparse model are compared where no evaluation data is given.
+COMPARED_SAMPLES = 2048
+
+FORMATS = ("dense",)
+
+ModelPath = str | os.PathLike[str]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run made.
+
+    ``report`` is the document of ``report.json``, ``output`` the sparse model's file (None for a
+    search or a dry run), ``run_dir`` the directory with journal and checkpoints.
+    """
+
+    report: dict[str, Any]
+    output: Path | None
+    run_dir: Path
+
+
+def compress(
+    model: ModelPath,
+    *,
+    sparsity: float | None = None,
+    output: ModelPath | None = None,
+    data: Any = None,
+    eval_data: Any = None,
+    recipe: str | os.PathLike[str] | Recipe = "unipts",
+    settings: Mapping[str, Any] | None = None,
+    preprocessing: Preprocessing | None = None,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    run_dir: ModelPath | None = None,
+    resume: bool = False,
+    jobs: int | None = None,
+    backend: str = "threading",
+    format: str = "dense",
+    save_recipe: ModelPath | None = None,
+    dry_run: bool = False,
+    command: str | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Make the model in the file ``model`` sparse and write it to ``output``.
+
+    ``sparsity`` is the share of the prunable weights to set to zero, in (0, 1). ``data`` is what
+    `onnx_unipts.calibration.load_calibration_data` accepts (None: synthetic inputs), ``eval_data``
+    the same, used only to measure. ``recipe`` is a name, a YAML file or a `Recipe`; ``settings``
+    change single keys of it, as in ``{"training.epochs": 3}``. ``output`` defaults to
+    ``<model>.sparse.onnx`` beside the model, ``run_dir`` to ``<output stem>.run`` beside the
+    output. With ``resume`` a killed run goes on, to the same result as an unbroken one. ``jobs``
+    is the number of cores to use, ``format`` how zeros are stored. ``save_recipe`` names a file
+    for the recipe with all settings. ``dry_run`` checks everything and writes nothing else.
+
+    Raises `UsageError`, `UnsupportedModelError`, `BrokenEnvironmentError` or `TargetMissedError`,
+    each with one clear line.
+    """
+    began = time.monotonic()
+    job, directory = _prepare(
+        model, sparsity, output, data, eval_data, recipe, settings, preprocessing, input_shapes,
+        run_dir, jobs, backend, command, progress,
+    )  # fmt: skip
+    if format not in FORMATS:
+        raise UsageError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
+    if save_recipe is not None:
+        _save_recipe(job.recipe, Path(save_recipe))
+    if dry_run:
+        return Result(report_document(_plan(job)), None, directory)
+    with RunDirectory.open(directory, job.fingerprint(), resume=resume) as run:
+        outcome = run_compression(job, run)
+        report = report_document(_report(job, outcome, time.monotonic() - began))
+        run.write_json("report.json", report)
+    return Result(report, job.output, directory)
+
+
+def search(
+    model: ModelPath,
+    *,
+    sparsity: float | None = None,
+    output: ModelPath | None = None,
+    data: Any = None,
+    recipe: str | os.PathLike[str] | Recipe = "unipts",
+    settings: Mapping[str, Any] | None = None,
+    preprocessing: Preprocessing | None = None,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    run_dir: ModelPath | None = None,
+    resume: bool = False,
+    jobs: int | None = None,
+    backend: str = "threading",
+    dry_run: bool = False,
+    command: str | None = None,
+    progress: Progress | None = None,
+) -> Result:
+    """Find how sparse each layer should be, and write ``allocation.json`` to the run directory.
+
+    The arguments are those of `compress`, which goes on from here with ``resume=True``.
+    """
+    began = time.monotonic()
+    job, directory = _prepare(
+        model, sparsity, output, data, None, recipe, settings, preprocessing, input_shapes,
+        run_dir, jobs, backend, command, progress,
+    )  # fmt: skip
+    if dry_run:
+        return Result(report_document(_plan(job)), None, directory)
+    with RunDirectory.open(directory, job.fingerprint(), resume=resume) as run:
+        found = run_search(job, run)
+        allocation = run.read_json("allocation.json")
+    report = report_document(_plan(job))
+    report["allocation"] = allocation
+    report["search"] = _search_facts(found)
+    report["time"] = {
+        "search_seconds": found.seconds,
+        "total_seconds": time.monotonic() - began,
+    }
+    return Result(report, None, directory)
+
+
+def evaluate(
+    dense: ModelPath,
+    sparse: ModelPath,
+    *,
+    data: Any = None,
+    preprocessing: Preprocessing | None = None,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    num_samples: int | None = None,
+    seed: int = 0,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Compare the model files ``dense`` and ``sparse`` on ``data``; return the document of it."""
+    check_training_runtime()
+    cores = jobs or available_cores()
+    model, other = load_model(dense), load_model(sparse)
+    loaded = load_calibration_data(
+        data,
+        input_signature(model, input_shapes or {}),
+        preprocessing,
+        num_samples=num_samples,
+        seed=seed,
+    )
+    (progress or Quiet()).message(f"data: {loaded.description}")
+    targets = choose_targets(model)
+    _check_same_signature(model, other, sparse)
+    outputs = [
+        outputs_of(inference_session(os.fspath(path), cores), targets, loaded)
+        for path in (dense, sparse)
+    ]
+    measured = [measure_accuracy(targets, values, loaded.labels) for values in outputs]
+    accuracy = {
+        name: value
+        for name, value in zip(("dense", "sparse"), measured, strict=True)
+        if value is not None
+    }
+    weights = find_prunable(other)
+    keys = [weight.key for weight in weights if weight.pruned]
+    return evaluation_document(
+        describe_file(dense),
+        describe_file(sparse),
+        layer_sparsities(weights, read_tensors(other, keys)),
+        compare(targets, *outputs),
+        accuracy,
+        _data_facts(loaded),
+        loaded.warnings,
+    )
+
+
+def inspect(model: ModelPath, *, exclude: tuple[str, ...] = ()) -> dict[str, Any]:
+    """Return every weight of the model file with its verdict, and the model's signature."""
+    loaded = load_model(model)
+    inputs = [v for v in loaded.graph.inputs if v.name not in loaded.graph.initializers]
+    return inspection_document(
+        model, find_prunable(loaded, exclude), inputs, list(loaded.graph.outputs)
+    )
+
+
+def _prepare(
+    model: ModelPath,
+    sparsity: float | None,
+    output: ModelPath | None,
+    data: Any,
+    eval_data: Any,
+    recipe: str | os.PathLike[str] | Recipe,
+    settings: Mapping[str, Any] | None,
+    preprocessing: Preprocessing | None,
+    input_shapes: Mapping[str, tuple[int, ...]] | None,
+    run_dir: ModelPath | None,
+    jobs: int | None,
+    backend: str,
+    command: str | None,
+    progress: Progress | None,
+) -> tuple[Job, Path]:
+    check_training_runtime()
+    given = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    if sparsity is not None:
+        given = given.with_settings({"sparsity": sparsity})
+    given = given.with_settings(settings or {})
+    model = Path(model)
+    output = Path(output) if output is not None else model.with_name(f"{model.stem}.sparse.onnx")
+    if model.is_file():
+        check_output_file(output, model=model)
+    job = prepare_job(
+        model,
+        output,
+        given,
+        data=data,
+        eval_data=eval_data,
+        preprocessing=preprocessing,
+        input_shapes=input_shapes or {},
+        jobs=jobs,
+        backend=backend,
+        command=command or f"compress({shlex.quote(str(model))})",
+        progress=progress or Quiet(),
+    )
+    return job, Path(run_dir) if run_dir is not None else output.with_suffix(".run")
+
+
+def _save_recipe(recipe: Recipe, path: Path) -> None:
+    check_output_file(path, "--save-recipe")
+    with atomic_path(path) as temporary:
+        temporary.write_text(recipe.to_yaml(), encoding="utf-8")
+
+
+def _plan(job: Job) -> Report:
+    """Return the report of what is known before the run."""
+    return Report(
+        command=job.command,
+        recipe=job.recipe.model_dump(mode="json"),
+        versions=versions(),
+        seed=job.recipe.seed,
+        model=describe_file(job.path),
+        target=job.sparsity,
+        layers=layer_sparsities(job.weights, read_tensors(job.dense, job.keys)),
+        data=_data_facts(job.data),
+        warnings=job.warnings,
+    )
+
+
+def _report(job: Job, outcome: Outcome, seconds: float) -> Report:
+    report = _plan(job)
+    report.output = describe_file(job.output)
+    report.layers = layer_sparsities(job.weights, read_tensors(load_model(job.output), job.keys))
+    report.fidelity, report.accuracy = _measure(job, outcome)
+    report.time = {
+        "search_seconds": outcome.search.seconds,
+        "training_seconds": outcome.training_seconds,
+        "total_seconds": seconds,
+    }
+    report.search = _search_facts(outcome.search)
+    report.training = {
+        "steps": len(outcome.losses),
+        "images": len(outcome.losses) * job.recipe.training.batch_size,
+        "replicas": job.replicas,
+        "loss": outcome.losses,
+        "untrained": outcome.untrained,
+    }
+    report.memory_peak_bytes = _peak_memory()
+    return report
+
+
+def _measure(job: Job, outcome: Outcome) -> tuple[dict[str, Fidelity], dict[str, Accuracy]]:
+    """Compare before and after recovery with the dense model, on evaluation data if there is any."""
+    data = job.eval_data or job.data.subset(_sample(len(job.data)))
+    targets = choose_targets(job.dense)
+    models: dict[str, bytes | str] = {
+        "dense": str(job.path),
+        "before_recovery": serialize(outcome.before_recovery),
+        "after_recovery": str(job.output),
+    }
+    outputs = {
+        stage: outputs_of(inference_session(model, job.cores), targets, data)
+        for stage, model in models.items()
+    }
+    fidelity = {
+        stage: compare(targets, outputs["dense"], outputs[stage])
+        for stage in ("before_recovery", "after_recovery")
+    }
+    accuracy = {
+        stage: measured
+        for stage, values in outputs.items()
+        if (measured := measure_accuracy(targets, values, data.labels)) is not None
+    }
+    return fidelity, accuracy
+
+
+def _sample(count: int):  # type: ignore[no-untyped-def]
+    import numpy as np
+
+    return np.sort(np.random.default_rng(0).permutation(count)[:COMPARED_SAMPLES])
+
+
+def _search_facts(found: SearchOutcome) -> dict[str, Any]:
+    return {
+        "evaluations": found.evaluations,
+        "images": found.evaluations * found.samples,
+        "best_by_generation": found.best_by_generation,
+    }
+
+
+def _data_facts(data: CalibrationData) -> dict[str, Any]:
+    return {"description": data.description, "samples": len(data), "skipped": data.skipped}
+
+
+def _check_same_signature(dense: ir.Model, sparse: ir.Model, path: ModelPath) -> None:
+    for kind in ("inputs", "outputs"):
+        ours, theirs = ([v.name for v in getattr(m.graph, kind)] for m in (dense, sparse))
+        if ours != theirs:
+            raise UsageError(
+                f"{path}: its {kind} are {', '.join(map(str, theirs))}, the dense model's are "
+                f"{', '.join(map(str, ours))}; give two versions of one model"
+            )
+
+
+def _peak_memory() -> int | None:
+    """Return the largest resident size of this process in bytes, None where it is not known."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) if os.uname().sysname == "Darwin" else int(peak) * 1024

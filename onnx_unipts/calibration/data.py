@@ -1,0 +1,229 @@
+"""The calibration data in memory: samples by index, as the model is fed them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+
+from onnx_unipts.calibration.preprocessing import Layout, Normalization
+from onnx_unipts.graph.errors import UsageError
+
+__all__ = ["ArrayColumn", "CalibrationData", "Column", "ImageColumn", "Jitter"]
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """How the images of one batch are moved: drawn once, the same for every input of a sample."""
+
+    down: np.ndarray  # float64 (batch,), uniform in [0, 1): from furthest up to furthest down
+    right: np.ndarray  # float64 (batch,), uniform in [0, 1): from furthest left to furthest right
+    flip: np.ndarray  # bool (batch,)
+
+    @classmethod
+    def draw(cls, count: int, rng: np.random.Generator) -> Jitter:
+        """Draw the movements of ``count`` samples."""
+        down, right = rng.random((2, count))
+        return cls(down, right, rng.random(count) < 0.5)
+
+
+class Column(Protocol):
+    """All samples of one input of the model."""
+
+    def __len__(self) -> int:
+        """Return the number of samples."""
+
+    def batch(self, rows: np.ndarray) -> np.ndarray:
+        """Return what the model is fed for the samples ``rows``: int64 (batch,)."""
+
+    def augmented(self, rows: np.ndarray, jitter: Jitter) -> np.ndarray:
+        """Return the same, moved by ``jitter`` if the samples are images."""
+
+
+@dataclass(frozen=True)
+class ArrayColumn:
+    """Samples that are fed as they are: an array of shape (samples, ...).
+
+    With ``layout`` they are images that can be moved; what moves in from outside takes the
+    smallest value of its channel, which is black.
+    """
+
+    values: np.ndarray
+    layout: Layout | None = None
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def batch(self, rows: np.ndarray) -> np.ndarray:
+        """See `Column`."""
+        return self.values[rows]
+
+    def augmented(self, rows: np.ndarray, jitter: Jitter) -> np.ndarray:
+        """See `Column`."""
+        values = self.values[rows]
+        return values if self.layout is None else _moved(values, jitter, self.layout, self._black)
+
+    @cached_property
+    def _black(self) -> np.ndarray:
+        axes = (0, 2, 3) if self.layout == "nchw" else (0, 1, 2)
+        return self.values.min(axis=axes, keepdims=True)
+
+
+@dataclass(frozen=True)
+class ImageColumn:
+    """Samples held as pixels and normalised when they are asked for.
+
+    ``pixels`` is uint8 of shape (samples, channels, height, width), or (samples, height, width,
+    channels) if ``layout`` is nhwc; batches have ``dtype``, a floating one, or uint8 for models
+    that take the pixels themselves (``normalization`` is then None).
+    """
+
+    pixels: np.ndarray
+    layout: Layout
+    normalization: Normalization | None
+    dtype: np.dtype
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def batch(self, rows: np.ndarray) -> np.ndarray:
+        """See `Column`."""
+        return self._values(self.pixels[rows])
+
+    def augmented(self, rows: np.ndarray, jitter: Jitter) -> np.ndarray:
+        """See `Column`; what moves in from outside is black."""
+        return self._values(_moved(self.pixels[rows], jitter, self.layout, np.uint8(0)))
+
+    def _values(self, pixels: np.ndarray) -> np.ndarray:
+        if self.normalization is None:
+            return pixels
+        factor, offset = self.normalization.factor, self.normalization.offset
+        if self.layout == "nchw":
+            factor, offset = factor[:, None, None], offset[:, None, None]
+        values = pixels.astype(np.float32)
+        values *= factor
+        values += offset
+        return values.astype(self.dtype, copy=False)
+
+
+class CalibrationData:
+    """Samples of every input of a model, with labels if there are any.
+
+    ``labels`` is int64 (samples,) or None. ``skipped`` counts the files that could not be read,
+    ``warnings`` are lines for the user.
+    """
+
+    def __init__(
+        self,
+        columns: Mapping[str, Column],
+        labels: np.ndarray | None = None,
+        *,
+        description: str,
+        skipped: int = 0,
+        warnings: Sequence[str] = (),
+        rows: np.ndarray | None = None,
+    ) -> None:
+        """``columns`` by input name, all of one length; ``rows`` picks samples out of them.
+
+        ``description`` follows the count: "images of 32x32x3 from photos/".
+        """
+        self._columns = dict(columns)
+        counts = {len(column) for column in self._columns.values()}
+        if len(counts) != 1:
+            raise ValueError(f"inputs of {sorted(counts)} samples; expected one number")
+        self._rows = np.arange(counts.pop()) if rows is None else rows
+        self.labels = labels
+        self._description = description
+        self.skipped = skipped
+        self.warnings = list(warnings)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def description(self) -> str:
+        """What the data is and how it was understood, in one line that begins with the count."""
+        return f"{len(self)} {self._description}"
+
+    @property
+    def input_names(self) -> list[str]:
+        """The names of the model's inputs, in the model's order."""
+        return list(self._columns)
+
+    def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """Return what the model is fed for ``indices``: int (batch,), first axis of each array."""
+        rows = self._rows[indices]
+        return {name: column.batch(rows) for name, column in self._columns.items()}
+
+    def augmented(self, indices: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Return `batch` with images shifted by up to an eighth of their size and half flipped."""
+        rows = self._rows[indices]
+        jitter = Jitter.draw(len(rows), rng)
+        return {name: column.augmented(rows, jitter) for name, column in self._columns.items()}
+
+    def subset(self, indices: np.ndarray) -> CalibrationData:
+        """Return the samples ``indices`` as data of their own; the arrays are shared."""
+        return CalibrationData(
+            self._columns,
+            None if self.labels is None else self.labels[indices],
+            description=self._description,
+            skipped=self.skipped,
+            warnings=self.warnings,
+            rows=self._rows[indices],
+        )
+
+    def split(self, n_holdout: int, seed: int = 0) -> tuple[CalibrationData, CalibrationData]:
+        """Return (the rest, ``n_holdout`` samples drawn by ``seed``), each in the old order.
+
+        Raises `UsageError` if nothing would be left.
+        """
+        if not 0 < n_holdout < len(self):
+            raise UsageError(
+                f"cannot hold out {n_holdout} of {len(self)} samples; give more data or hold out "
+                "fewer"
+            )
+        order = np.random.default_rng(seed).permutation(len(self))
+        held, rest = np.sort(order[:n_holdout]), np.sort(order[n_holdout:])
+        return self.subset(rest), self.subset(held)
+
+
+def _moved(
+    images: np.ndarray, jitter: Jitter, layout: Layout, black: np.ndarray | np.generic
+) -> np.ndarray:
+    """Shift each image by up to an eighth of its size, filling with black, and flip where asked.
+
+    The same as padding all sides by an eighth, cropping the old size at random and mirroring half.
+    """
+    first = 2 if layout == "nchw" else 1
+    height, width = images.shape[first : first + 2]
+    ahead = (slice(None),) * (first - 1)
+    mirror = (*ahead, slice(None), slice(None, None, -1))
+    moved = np.empty_like(images)
+    moved[...] = black
+    # One slice copy per image: as quick for small images as a gather from padded ones, and twice
+    # as quick for large ones.
+    for image, target, dy, dx, flip in zip(
+        images,
+        moved,
+        _shifts(jitter.down, height),
+        _shifts(jitter.right, width),
+        jitter.flip.tolist(),
+        strict=True,
+    ):
+        inside = (*ahead, _window(dy, height), _window(dx, width))
+        outside = (*ahead, _window(-dy, height), _window(-dx, width))
+        (target[mirror] if flip else target)[inside] = image[outside]
+    return moved
+
+
+def _shifts(uniform: np.ndarray, length: int) -> list[int]:
+    padding = length // 8
+    shifts: list[int] = (np.floor(uniform * (2 * padding + 1)).astype(int) - padding).tolist()
+    return shifts
+
+
+def _window(shift: int, length: int) -> slice:
+    return slice(max(shift, 0), length + min(shift, 0))

@@ -1,0 +1,34 @@
+"""Calibration data from a directory of .npz files, joined in the order of their names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from onnx_unipts.calibration.data import CalibrationData
+from onnx_unipts.calibration.npz_file import read_npz
+from onnx_unipts.calibration.samples import check_samples, data_from, join_samples
+from onnx_unipts.calibration.source import Request, Source, as_path, sources
+
+__all__ = ["NpzDirectory"]
+
+
+@sources.register("npz-directory")
+class NpzDirectory(Source):
+    """A directory of .npz files, each with one array per input name: batches, joined by name."""
+
+    @staticmethod
+    def matches(source: Any) -> bool:
+        """See `Source`."""
+        path = as_path(source)
+        return path is not None and path.is_dir() and any(path.glob("*.npz"))
+
+    @staticmethod
+    def load(source: Any, request: Request) -> CalibrationData:
+        """See `Source`."""
+        directory = Path(source)
+        pieces = [
+            (str(path), check_samples(read_npz(path), request.signature, str(path)))
+            for path in sorted(directory.glob("*.npz"))
+        ]
+        return data_from(join_samples(pieces, str(directory)), request, str(directory))

@@ -1,0 +1,224 @@
+"""Arrays as the user gives them, checked against what the model takes, and joined."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from onnx_unipts.calibration.data import ArrayColumn, CalibrationData
+from onnx_unipts.calibration.preprocessing import array_layout
+from onnx_unipts.calibration.signature import Dimension, InputSpec
+from onnx_unipts.calibration.source import Request, draw
+from onnx_unipts.graph.errors import UsageError
+
+__all__ = ["LABELS", "Samples", "check_samples", "data_from", "join_samples"]
+
+LABELS = "labels"
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Checked arrays by input name, of the model's dtypes, first axis = sample; labels int64."""
+
+    inputs: dict[str, np.ndarray]
+    labels: np.ndarray | None
+    warnings: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+    def first(self, count: int | None) -> Samples:
+        """Return the first ``count`` samples, all if None."""
+        labels = None if self.labels is None else self.labels[:count]
+        inputs = {name: array[:count] for name, array in self.inputs.items()}
+        return Samples(inputs, labels, self.warnings)
+
+
+def check_samples(arrays: Mapping[str, Any], signature: Sequence[InputSpec], where: str) -> Samples:
+    """Check ``arrays`` by input name, and ``labels`` if any, against ``signature``.
+
+    Floating arrays are cast to the model's floating dtype, integers to its integer dtype where
+    every value fits. ``where`` begins each message. Raises `UsageError` for wrong names, dtypes or
+    shapes, for differing or no samples, and for NaN or infinity.
+    """
+    named, warnings = _by_input(arrays, signature, where)
+    inputs = {}
+    for spec in signature:
+        array = _cast(named[spec.name], spec, where)
+        _check_shape(array, spec, where)
+        _check_finite(array, spec, where)
+        inputs[spec.name] = array
+    count = _count(inputs, where)
+    wants_labels = LABELS in arrays and all(spec.name != LABELS for spec in signature)
+    labels = _labels(arrays[LABELS], count, where) if wants_labels else None
+    return Samples(inputs, labels, tuple(warnings))
+
+
+def join_samples(pieces: Sequence[tuple[str, Samples]], where: str) -> Samples:
+    """Concatenate ``pieces``, each with the name it has in messages.
+
+    Raises `UsageError` if there are none, or if shapes or the presence of labels differ.
+    """
+    if not pieces:
+        raise UsageError(f"{where}: no samples")
+    first_where, first = pieces[0]
+    for piece_where, piece in pieces[1:]:
+        for name, array in piece.inputs.items():
+            expected = first.inputs[name].shape[1:]
+            if array.shape[1:] != expected:
+                raise UsageError(
+                    f"{piece_where}: input {name!r} has samples of shape {list(array.shape[1:])}, "
+                    f"but {first_where} has {list(expected)}; all samples need one shape, pad or "
+                    "crop them"
+                )
+        if (piece.labels is None) != (first.labels is None):
+            has, lacks = (
+                (first_where, piece_where) if piece.labels is None else (piece_where, first_where)
+            )
+            raise UsageError(f"{lacks}: no {LABELS}, but {has} has them; give all or none")
+    samples = [piece for _, piece in pieces]
+    inputs = {
+        name: np.concatenate([piece.inputs[name] for piece in samples]) for name in first.inputs
+    }
+    labels = [piece.labels for piece in samples if piece.labels is not None]
+    return Samples(inputs, np.concatenate(labels) if labels else None, first.warnings)
+
+
+def data_from(samples: Samples, request: Request, origin: str) -> CalibrationData:
+    """Return calibration data of the samples that the request asks for; ``origin`` in words."""
+    rows, warnings = draw(len(samples), request)
+    if request.options.concerns_pixels:
+        warnings.append(
+            f"mean, std, scale, resize and crop apply to files of images; the arrays from {origin} "
+            "are fed as they are"
+        )
+    columns = {}
+    for name, array in samples.inputs.items():
+        wanted = request.options.augment_arrays
+        layout = array_layout(array.shape, array.dtype, request.options) if wanted else None
+        columns[name] = ArrayColumn(array, layout)
+    return CalibrationData(
+        columns,
+        None if samples.labels is None else samples.labels[rows],
+        description=f"samples from {origin}",
+        warnings=[*samples.warnings, *warnings],
+        rows=rows,
+    )
+
+
+def _by_input(
+    arrays: Mapping[str, Any], signature: Sequence[InputSpec], where: str
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    names = [spec.name for spec in signature]
+    found = [name for name in arrays if name in names or name != LABELS]
+    missing = [name for name in names if name not in arrays]
+    if missing and len(names) == len(found) == 1:
+        array = {names[0]: np.asarray(arrays[found[0]])}
+        return array, [f"{where}: the array {found[0]!r} is taken as the input {names[0]!r}"]
+    if missing:
+        raise UsageError(
+            f"{where}: expected arrays named {_listed(names)}, found {_listed(found)}; "
+            f"missing: {_listed(missing)}"
+        )
+    warnings = []
+    if unused := [name for name in found if name not in names]:
+        warnings.append(f"{where}: not an input of the model and not used: {_listed(unused)}")
+    return {name: np.asarray(arrays[name]) for name in names}, warnings
+
+
+def _listed(names: Sequence[object]) -> str:
+    return ", ".join(map(str, names)) or "none"
+
+
+def _cast(array: np.ndarray, spec: InputSpec, where: str) -> np.ndarray:
+    if array.dtype == spec.dtype:
+        return array
+    if _is_floating(array.dtype) and _is_floating(spec.dtype):
+        with np.errstate(over="ignore"):  # what overflows is found and named by its sample
+            return array.astype(spec.dtype)
+    if array.dtype.kind in "iu" and spec.dtype.kind in "iu":
+        limits = np.iinfo(spec.dtype)
+        if not array.size or (array.min() >= limits.min and array.max() <= limits.max):
+            return array.astype(spec.dtype)
+        raise UsageError(
+            f"{where}: input {spec.name!r} holds {array.min()} to {array.max()}, which "
+            f"{spec.dtype} cannot hold ({limits.min} to {limits.max})"
+        )
+    if array.dtype.kind == "U" and spec.dtype.kind == "O":
+        return array.astype(object)
+    raise UsageError(
+        f"{where}: input {spec.name!r} has dtype {array.dtype}, expected {spec.dtype}"
+        + ("; objects are refused" if array.dtype.kind == "O" else "")
+    )
+
+
+def _is_floating(dtype: np.dtype) -> bool:
+    return dtype.kind == "f" or "float" in dtype.name  # bfloat16 and float8 are of kind V
+
+
+def _check_shape(array: np.ndarray, spec: InputSpec, where: str) -> None:
+    expected = ("N", *spec.sample_shape)
+    what = f"{where}: input {spec.name!r} has shape {list(array.shape)}, expected {_axes(expected)}"
+    if _fits(array.shape, spec.sample_shape):
+        raise UsageError(f"{what}: the batch axis is missing, add it with array[None]")
+    if array.ndim != len(expected):
+        raise UsageError(f"{what}: {array.ndim} axes instead of {len(expected)}")
+    if _fits(array.shape[1:], spec.sample_shape):
+        return
+    remedy = ""
+    if array.ndim == 4:
+        for order in ((0, 3, 1, 2), (0, 2, 3, 1)):
+            if _fits(tuple(array.shape[axis] for axis in order[1:]), spec.sample_shape):
+                remedy = f"; array.transpose{order} would fit"
+    raise UsageError(what + remedy)
+
+
+def _fits(shape: tuple[int, ...], expected: Sequence[Dimension]) -> bool:
+    return len(shape) == len(expected) and all(
+        not isinstance(axis, int) or axis == length
+        for axis, length in zip(expected, shape, strict=True)
+    )
+
+
+def _axes(shape: Sequence[Dimension]) -> str:
+    return f"[{', '.join('?' if axis is None else str(axis) for axis in shape)}]"
+
+
+def _check_finite(array: np.ndarray, spec: InputSpec, where: str) -> None:
+    if not _is_floating(array.dtype):
+        return
+    finite = np.isfinite(array)
+    if finite.all():
+        return
+    sample = int(np.argmin(finite.reshape(len(array), -1).all(axis=1)))
+    value = array[sample][~finite[sample]].flat[0]
+    raise UsageError(
+        f"{where}: input {spec.name!r} holds {value} in sample {sample}; only finite numbers of "
+        f"{spec.dtype} are allowed"
+    )
+
+
+def _count(inputs: Mapping[str, np.ndarray], where: str) -> int:
+    counts = {name: len(array) for name, array in inputs.items()}
+    if len(set(counts.values())) > 1:
+        found = ", ".join(f"{name} {count}" for name, count in counts.items())
+        raise UsageError(f"{where}: the inputs differ in their number of samples ({found})")
+    count = next(iter(counts.values()))
+    if count == 0:
+        raise UsageError(f"{where}: no samples, the first axis has length 0")
+    return count
+
+
+def _labels(values: Any, count: int, where: str) -> np.ndarray:
+    labels = np.asarray(values)
+    if labels.shape in ((), (count, 1)) and labels.size == count:
+        labels = labels.reshape(count)
+    if labels.dtype.kind not in "iu" or labels.shape != (count,):
+        raise UsageError(
+            f"{where}: {LABELS} have dtype {labels.dtype} and shape {list(labels.shape)}, expected "
+            f"whole numbers of shape [{count}], one class per sample"
+        )
+    return labels.astype(np.int64)

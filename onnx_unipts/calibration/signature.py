@@ -1,0 +1,132 @@
+"""What a model takes: the name, dtype and shape of each of its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_unipts.graph.errors import UsageError
+
+__all__ = ["Dimension", "InputSpec", "input_signature", "parse_input_shapes"]
+
+Dimension = int | str | None
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One input of a model.
+
+    ``shape`` holds an int for a static axis, the symbol's name or None for a dynamic one. The first
+    axis is the sample axis.
+    """
+
+    name: str
+    dtype: np.dtype
+    shape: tuple[Dimension, ...]
+
+    @property
+    def sample_shape(self) -> tuple[Dimension, ...]:
+        """The shape of one sample: all axes but the first."""
+        return self.shape[1:]
+
+    def __str__(self) -> str:
+        axes = ", ".join("?" if axis is None else str(axis) for axis in self.shape)
+        return f"{self.name} ({self.dtype} [{axes}])"
+
+
+def input_signature(
+    model: ir.Model, shapes: Mapping[str, tuple[int, ...]] | None = None
+) -> list[InputSpec]:
+    """Return the inputs of ``model`` that a caller must feed, in the graph's order.
+
+    Initializers that are also listed as inputs (IR version 3) are left out. ``shapes``, as
+    `parse_input_shapes` returns it, fixes dynamic axes; a dynamic first axis stays dynamic, since
+    samples run along it. Raises `UsageError` if ``shapes`` names an unknown input or contradicts a
+    static axis, and if an input has neither a known dtype nor a known number of axes.
+    """
+    values = [v for v in model.graph.inputs if v.name not in model.graph.initializers]
+    given = dict(shapes or {})
+    if "" in given:
+        given = {_only_name(values): given[""]}
+    names = [str(value.name) for value in values]
+    for name in given:
+        if name not in names:
+            raise UsageError(
+                f"--input-shape names {name!r}, but the model's inputs are {', '.join(names)}"
+            )
+    return [_spec(value, given.get(str(value.name))) for value in values]
+
+
+def parse_input_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Parse ``name:1,3,224,224`` strings; the name may be left out for a model with one input.
+
+    Returns the shape by input name, "" standing for the only input. Raises `UsageError` for
+    anything but positive whole numbers, and for a name given twice.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for text in texts:
+        # Names of TensorFlow inputs end in ":0", so that only the last colon separates.
+        name, _, numbers = text.strip().rpartition(":")
+        parts = [part.strip() for part in numbers.split(",")]
+        if not all(part.isdecimal() and int(part) > 0 for part in parts):
+            raise UsageError(
+                f"--input-shape {text!r}: expected NAME:D0,D1,... with positive whole numbers, "
+                "as in input:1,3,224,224"
+            )
+        if name in shapes:
+            raise UsageError(f"--input-shape gives the shape of {name or 'the input'!r} twice")
+        shapes[name] = tuple(int(part) for part in parts)
+    return shapes
+
+
+def _only_name(values: list[ir.Value]) -> str:
+    if len(values) == 1:
+        return str(values[0].name)
+    names = ", ".join(str(value.name) for value in values)
+    raise UsageError(
+        f"--input-shape needs an input's name before the colon: the model has {len(values)} "
+        f"inputs ({names})"
+    )
+
+
+def _spec(value: ir.Value, given: tuple[int, ...] | None) -> InputSpec:
+    name = str(value.name)
+    if not isinstance(value.type, ir.TensorType) or value.dtype is None:
+        raise UsageError(
+            f"input {name!r} of the model is no tensor with a known type; only those can be fed"
+        )
+    dtype = np.dtype(value.dtype.numpy())
+    if value.shape is None:
+        if given is None:
+            raise UsageError(
+                f"input {name!r} of the model has no shape: give one, as in "
+                f"--input-shape {name}:1,3,224,224"
+            )
+        return InputSpec(name, dtype, (None, *given[1:]))
+    shape = tuple(_dimension(axis) for axis in value.shape)
+    return InputSpec(name, dtype, shape if given is None else _fixed(name, shape, given))
+
+
+def _dimension(axis: int | ir.SymbolicDim) -> Dimension:
+    if isinstance(axis, int):
+        return axis if axis >= 0 else None  # some exporters write -1 for a dynamic axis
+    return axis.value
+
+
+def _fixed(
+    name: str, shape: tuple[Dimension, ...], given: tuple[int, ...]
+) -> tuple[Dimension, ...]:
+    agrees = len(shape) == len(given) and all(
+        not isinstance(axis, int) or axis == number
+        for axis, number in zip(shape[1:], given[1:], strict=True)
+    )
+    if not agrees:
+        axes = ", ".join("?" if axis is None else str(axis) for axis in shape)
+        raise UsageError(
+            f"--input-shape {name}:{','.join(map(str, given))} contradicts the model, whose input "
+            f"{name!r} has the shape [{axes}]; only dynamic axes can be set"
+        )
+    return (*shape[:1], *given[1:])

@@ -1,0 +1,72 @@
+"""The command line: one file per command, and here the group with its exit codes."""
+
+from __future__ import annotations
+
+import errno
+import traceback
+from typing import Any
+
+import click
+
+from onnx_unipts.cli.compress import compress
+from onnx_unipts.cli.doctor import doctor
+from onnx_unipts.cli.evaluate import evaluate
+from onnx_unipts.cli.inspect import inspect
+from onnx_unipts.cli.options import VERBOSE
+from onnx_unipts.cli.recipes import recipes
+from onnx_unipts.cli.search import search
+from onnx_unipts.graph.errors import OnnxUniptsError
+
+__all__ = ["main"]
+
+INTERRUPTED = 130
+
+
+class _Commands(click.Group):
+    """Turns whatever a command raises into one line on standard error and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (click.exceptions.Exit, click.Abort):
+            raise
+        except KeyboardInterrupt:
+            _fail(ctx, INTERRUPTED, f"interrupted{self._resume_hint(ctx)}")
+        except click.ClickException as error:
+            usage = isinstance(error, click.UsageError) and error.ctx is not None
+            hint = f" (see '{error.ctx.command_path} -h')" if usage else ""  # type: ignore[attr-defined]
+            _fail(ctx, error.exit_code, error.format_message().rstrip(".") + hint)
+        except OnnxUniptsError as error:
+            _fail(ctx, error.exit_code, str(error))
+        except Exception as error:
+            # A reader that went away, as in `| head`: click ends quietly.
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise
+            again = "" if ctx.meta.get(VERBOSE) else "; run again with -v for the traceback"
+            _fail(ctx, 1, f"{type(error).__name__}: {error}{again}")
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order in which a user needs them."""
+        return list(self.commands)
+
+    def _resume_hint(self, ctx: click.Context) -> str:
+        command = self.commands.get(ctx.invoked_subcommand or "")
+        resumable = command is not None and any(p.name == "resume" for p in command.params)
+        return "; run again with --resume to go on" if resumable else ""
+
+
+def _fail(ctx: click.Context, code: int, message: str) -> None:
+    if ctx.meta.get(VERBOSE):
+        traceback.print_exc()
+    click.echo(f"Error: {' '.join(message.split())}", err=True)
+    ctx.exit(code)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="onnx-unipts", prog_name="onnx-unipts")
+def main() -> None:
+    """Make a trained ONNX model sparse, with a handful of inputs and no training framework."""
+
+
+for _command in (compress, inspect, evaluate, search, recipes, doctor):
+    main.add_command(_command)

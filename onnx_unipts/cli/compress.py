@@ -1,0 +1,122 @@
+"""onnx-unipts compress: make a model sparse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from onnx_unipts.cli.options import (
+    Command,
+    DataArguments,
+    MethodArguments,
+    RunArguments,
+    ShowArguments,
+    data_options,
+    examples,
+    method_options,
+    model_argument,
+    option,
+    run_options,
+    show_options,
+)
+
+__all__ = ["compress"]
+
+EXAMPLES = examples(
+    ("No data at hand", "onnx-unipts compress model.onnx --sparsity 0.9"),
+    (
+        "With images, one directory per class",
+        "onnx-unipts compress model.onnx --sparsity 0.9 --data images/ \\\n"
+        "      --mean .485,.456,.406 --std .229,.224,.225",
+    ),
+    ("Go on after an interruption", "onnx-unipts compress model.onnx --sparsity 0.9 --resume"),
+    (
+        "The method as published, with a smaller budget",
+        "onnx-unipts compress model.onnx --sparsity 0.9 --data images/ \\\n"
+        "      --recipe unipts-paper --set allocation.search.generations=5",
+    ),
+)
+
+
+@click.command(cls=Command, short_help="Make a model sparse.", epilog=EXAMPLES)
+@model_argument()
+@option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    heading="Output",
+    help="The sparse model; default: <model stem>.sparse.onnx beside the model.",
+)
+@option(
+    "--format",
+    "file_format",
+    type=click.Choice(["dense"]),
+    default="dense",
+    show_default=True,
+    heading="Output",
+    help="How zeros are stored.",
+)
+@option(
+    "--save-recipe",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    heading="Output",
+    help="Write the recipe with all settings, for --recipe.",
+)
+@show_options
+@method_options
+@data_options
+@option(
+    "--eval-data",
+    metavar="SOURCE",
+    heading="Data",
+    help="Data to measure on, else the calibration data; labels give the accuracy.",
+)
+@run_options
+def compress(
+    model: Path,
+    output: Path | None,
+    file_format: str,
+    save_recipe: Path | None,
+    eval_data: str | None,
+    show: ShowArguments,
+    method: MethodArguments,
+    inputs: DataArguments,
+    run: RunArguments,
+) -> None:
+    """Make MODEL sparse: search the sparsity of each layer, train, verify, write."""
+    from onnx_unipts.environment import check_training_runtime
+    from onnx_unipts.output_file import check_output_file
+
+    check_training_runtime()
+    recipe = method.load()
+    output = check_output_file(
+        output or model.with_name(f"{model.stem}.sparse.onnx"), "--output", model
+    )
+    if save_recipe is not None:
+        check_output_file(save_recipe, "--save-recipe", model)
+    preprocessing, input_shapes = inputs.preprocessing(), inputs.input_shapes()
+
+    from onnx_unipts import pipeline
+    from onnx_unipts.report.terminal import print_report
+
+    result = pipeline.compress(
+        model,
+        sparsity=recipe.sparsity,
+        output=output,
+        data=inputs.data,
+        eval_data=eval_data,
+        recipe=recipe,
+        preprocessing=preprocessing,
+        input_shapes=input_shapes,
+        run_dir=run.run_dir,
+        resume=run.resume,
+        jobs=run.jobs,
+        format=file_format,
+        progress=show.progress(),
+        save_recipe=save_recipe,
+        dry_run=run.dry_run,
+    )
+    show.result(result.report, print_report)

@@ -1,0 +1,80 @@
+"""onnx-unipts evaluate: compare a sparse model with its dense original."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from onnx_unipts.cli.options import (
+    Command,
+    DataArguments,
+    ShowArguments,
+    data_options,
+    examples,
+    model_argument,
+    option,
+    show_options,
+)
+
+__all__ = ["evaluate"]
+
+EXAMPLES = examples(
+    (
+        "Accuracy and agreement on labelled images",
+        "onnx-unipts evaluate model.onnx model.sparse.onnx --data test/ \\\n"
+        "      --mean .485,.456,.406 --std .229,.224,.225",
+    ),
+)
+
+
+@click.command(
+    cls=Command, short_help="Compare a sparse model with its dense original.", epilog=EXAMPLES
+)
+@model_argument("dense")
+@model_argument("sparse")
+@show_options
+@data_options
+@option(
+    "--num-samples",
+    type=click.IntRange(1),
+    metavar="N",
+    heading="Data",
+    help="Samples to use; else all.",
+)
+@option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    metavar="N",
+    heading="Data",
+    help="Random seed of the samples.",
+)
+def evaluate(
+    dense: Path,
+    sparse: Path,
+    num_samples: int | None,
+    seed: int,
+    show: ShowArguments,
+    inputs: DataArguments,
+) -> None:
+    """Compare SPARSE with DENSE: sparsity, size, divergence, agreement, accuracy with labels."""
+    from onnx_unipts.environment import check_training_runtime
+
+    check_training_runtime()
+    preprocessing, input_shapes = inputs.preprocessing(), inputs.input_shapes()
+
+    from onnx_unipts import pipeline
+    from onnx_unipts.report.terminal import print_evaluation
+
+    evaluation = pipeline.evaluate(
+        dense,
+        sparse,
+        data=inputs.data,
+        preprocessing=preprocessing,
+        input_shapes=input_shapes,
+        num_samples=num_samples,
+        seed=seed,
+        progress=show.progress(),
+    )
+    show.result(evaluation.report, print_evaluation)

@@ -1,0 +1,335 @@
+"""Options that commands share, in groups: each group reaches its command as one object."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from onnx_unipts.calibration import Preprocessing
+    from onnx_unipts.progress import Progress
+    from onnx_unipts.recipe import Recipe
+
+__all__ = [
+    "Command",
+    "DataArguments",
+    "MethodArguments",
+    "RunArguments",
+    "ShowArguments",
+    "data_options",
+    "examples",
+    "method_options",
+    "model_argument",
+    "option",
+    "run_options",
+    "show_options",
+]
+
+VERBOSE = "onnx_unipts.verbose"
+HEADINGS = ("Method", "Data", "Output", "Run", "Help")
+
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Command(click.Command):
+    """A command whose help shows its options under headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one section of help per heading."""
+        sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if isinstance(parameter, click.Option) and record is not None:
+                sections[getattr(parameter, "heading", HEADINGS[-1])].append(record)
+        for heading, records in sections.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+
+class Option(click.Option):
+    """An option that stands under a ``heading`` of its command's help."""
+
+    def __init__(self, *names: Any, heading: str, **settings: Any) -> None:
+        super().__init__(*names, **settings)
+        self.heading = heading
+
+
+class Numbers(click.ParamType):
+    """Numbers separated by commas, e.g. ``.485,.456,.406``."""
+
+    name = "numbers"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        """Return the numbers; fail with what was expected."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(float(number) for number in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers such as .485,.456,.406", param, ctx)
+
+
+@dataclass(frozen=True)
+class DataArguments:
+    """Where inputs come from and how they are prepared."""
+
+    data: str | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+    resize: int | None
+    crop: int | None
+    layout: str | None
+    input_shape: tuple[str, ...]
+
+    def preprocessing(self) -> Preprocessing:
+        """Return the preprocessing object. Raises `UsageError`."""
+        from onnx_unipts.calibration import Preprocessing
+
+        layout: Any = self.layout
+        return Preprocessing(
+            mean=self.mean, std=self.std, resize=self.resize, crop=self.crop, layout=layout
+        )
+
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Return the given shapes by input name. Raises `UsageError`."""
+        from onnx_unipts.calibration import parse_input_shapes
+
+        return parse_input_shapes(self.input_shape)
+
+
+@dataclass(frozen=True)
+class MethodArguments:
+    """The recipe, and the options that stand for single settings of it."""
+
+    sparsity: float | None
+    recipe: str
+    settings: tuple[str, ...]
+    pattern: str | None
+    allocation: str | None
+    exclude: tuple[str, ...]
+    epochs: int | None
+    lr: float | None
+    batch_size: int | None
+    num_samples: int | None
+    seed: int | None
+
+    def load(self) -> Recipe:
+        """Read the recipe and apply every setting. Raises `UsageError`, also without a sparsity."""
+        from onnx_unipts.graph.errors import UsageError
+        from onnx_unipts.recipe import load_recipe, parse_settings
+
+        settings = parse_settings(self.settings) | self._shortcuts()
+        recipe = load_recipe(self.recipe).with_settings(settings)
+        if recipe.sparsity is None:
+            raise UsageError("--sparsity is missing; give a share such as --sparsity 0.9")
+        return recipe
+
+    def _shortcuts(self) -> dict[str, Any]:
+        values = {
+            "sparsity": self.sparsity,
+            "pattern": self.pattern,
+            "allocation.method": self.allocation,
+            "exclude": self.exclude or None,
+            "training.epochs": self.epochs,
+            "training.learning_rate": self.lr,
+            "training.batch_size": self.batch_size,
+            "num_samples": self.num_samples,
+            "seed": self.seed,
+        }
+        return {key: value for key, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class RunArguments:
+    """How a long run is held and resumed."""
+
+    run_dir: Path | None
+    resume: bool
+    jobs: int | None
+    dry_run: bool
+
+
+@dataclass(frozen=True)
+class ShowArguments:
+    """What the user sees."""
+
+    json: bool
+    quiet: bool
+    verbose: bool
+
+    def progress(self) -> Progress:
+        """Return what shows progress on standard error."""
+        from onnx_unipts.progress import make_progress
+
+        return make_progress(quiet=self.quiet)
+
+    def result(self, document: Mapping[str, Any], table: Callable[[Any], None]) -> None:
+        """Print ``document`` on standard output: as JSON, as a ``table``, or not at all."""
+        if self.json:
+            from onnx_unipts.json_text import to_json
+
+            click.echo(to_json(document))
+        elif not self.quiet:
+            table(document)
+
+
+def option(*names: str, heading: str, **settings: Any) -> Decorator:
+    """Return the decorator that adds an option under ``heading``."""
+    return click.option(*names, cls=Option, heading=heading, **settings)
+
+
+def examples(*pairs: tuple[str, str]) -> str:
+    """Return the end of a command's help: what each example does, and its command line."""
+    lines = [line for title, command in pairs for line in (f"# {title}", command, "")]
+    return "\n".join(["\b", "Examples:", *(f"  {line}" if line else "" for line in lines)]).replace(
+        "\n\n", "\n\n\b\n"
+    )
+
+
+def model_argument(name: str = "model") -> Decorator:
+    """Return the decorator that adds the path of a model file that exists."""
+    return click.argument(name, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+
+
+def _verbose(ctx: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    ctx.meta[VERBOSE] = value
+    return value
+
+
+def _group(name: str, arguments: type, *decorators: Decorator) -> Decorator:
+    """Add options whose values reach the command together, as ``name``: an ``arguments`` object."""
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def with_object(**values: Any) -> Any:
+            own = {field.name: values.pop(field.name) for field in fields(arguments)}
+            return command(**{name: arguments(**own)}, **values)
+
+        decorated: Callable[..., Any] = with_object
+        for decorator in reversed(decorators):
+            decorated = decorator(decorated)
+        return decorated
+
+    return decorate
+
+
+_data = functools.partial(option, heading="Data")
+_method = functools.partial(option, heading="Method")
+_run = functools.partial(option, heading="Run")
+_show = functools.partial(option, heading="Output")
+
+data_options = _group(
+    "inputs",
+    DataArguments,
+    _data(
+        "--data",
+        metavar="SOURCE",
+        help="Calibration data: a directory of images (one subdirectory per class carries labels), "
+        "x.npz with one array per input name, x.npy, or script.py:function. Without it, synthetic "
+        "inputs are made from the model's signature, at a loss of accuracy.",
+    ),
+    _data("--mean", type=Numbers(), metavar="X,X,X", help="Subtracted from pixels of 0 to 1."),
+    _data("--std", type=Numbers(), metavar="X,X,X", help="Divides pixels after the mean."),
+    _data(
+        "--resize", type=click.IntRange(1), metavar="N", help="Resize the shorter side to N pixels."
+    ),
+    _data(
+        "--crop", type=click.IntRange(1), metavar="N", help="Cut out the centre of N x N pixels."
+    ),
+    _data(
+        "--layout",
+        type=click.Choice(["nchw", "nhwc"]),
+        help="Axes of images; read from the model if not given.",
+    ),
+    _data(
+        "--input-shape",
+        multiple=True,
+        metavar="NAME:1,3,224,224",
+        help="Shape of an input with dynamic axes; repeat for several inputs.",
+    ),
+)
+
+method_options = _group(
+    "method",
+    MethodArguments,
+    _method(
+        "--sparsity",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        metavar="SHARE",
+        help="Share of the weights to set to zero, between 0 and 1, e.g. 0.9.",
+    ),
+    _method(
+        "--recipe",
+        default="unipts",
+        show_default=True,
+        metavar="NAME|FILE",
+        help="The method with its settings; see 'onnx-unipts recipes'.",
+    ),
+    _method(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Change one setting of the recipe, e.g. training.momentum=0.95; may be repeated.",
+    ),
+    _method(
+        "--allocation",
+        metavar="NAME|FILE",
+        help="How sparsity is shared out among layers: evolutionary, lamp, erk, global, uniform, "
+        "or an allocation.json.",
+    ),
+    _method("--pattern", metavar="NAME", help="Which weights may be zero: unstructured."),
+    _method(
+        "--exclude",
+        multiple=True,
+        metavar="REGEX",
+        help="Leave the weights whose name matches; may be repeated.",
+    ),
+    _method("--epochs", type=int, metavar="N", help="Passes of training over the data."),
+    _method("--lr", type=float, metavar="X", help="Peak learning rate."),
+    _method("--batch-size", type=int, metavar="N", help="Samples per training step."),
+    _method("--num-samples", type=int, metavar="N", help="Calibration samples to use; else all."),
+    _method("--seed", type=int, metavar="N", help="Random seed; the same seed, the same result."),
+)
+
+run_options = _group(
+    "run",
+    RunArguments,
+    _run(
+        "--run-dir",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Journal, checkpoints and report; default: <output stem>.run beside the output.",
+    ),
+    _run("--resume", is_flag=True, help="Go on with the run that was interrupted."),
+    _run(
+        "--jobs",
+        type=click.IntRange(1),
+        metavar="N",
+        help="Processes and training replicas; default: one per core.",
+    ),
+    _run("--dry-run", is_flag=True, help="Check everything, show what would be pruned, and stop."),
+)
+
+show_options = _group(
+    "show",
+    ShowArguments,
+    _show("--json", is_flag=True, help="Print JSON, and nothing else, on standard output."),
+    _show("-q", "--quiet", is_flag=True, help="No progress and no tables."),
+    _show(
+        "-v",
+        "--verbose",
+        is_flag=True,
+        is_eager=True,
+        callback=_verbose,
+        help="Show the traceback of an error.",
+    ),
+)

@@ -1,0 +1,77 @@
+"""onnx-unipts search: find the sparsity of each layer, and stop there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from onnx_unipts.cli.options import (
+    Command,
+    DataArguments,
+    MethodArguments,
+    RunArguments,
+    ShowArguments,
+    data_options,
+    examples,
+    method_options,
+    model_argument,
+    run_options,
+    show_options,
+)
+
+__all__ = ["search"]
+
+EXAMPLES = examples(
+    ("Search, then train", "onnx-unipts search model.onnx --sparsity 0.9 --data images/"),
+    (
+        "... from the allocation that was found",
+        "onnx-unipts compress model.onnx --sparsity 0.9 --data images/ \\\n"
+        "      --allocation model.sparse.run/allocation.json",
+    ),
+)
+
+
+@click.command(
+    cls=Command, short_help="Find the sparsity of each layer, and stop there.", epilog=EXAMPLES
+)
+@model_argument()
+@show_options
+@method_options
+@data_options
+@run_options
+def search(
+    model: Path,
+    show: ShowArguments,
+    method: MethodArguments,
+    inputs: DataArguments,
+    run: RunArguments,
+) -> None:
+    """Search the sparsity of each layer of MODEL and write RUN_DIR/allocation.json.
+
+    The run directory is the one that compress would use: compress --resume with the same options
+    goes on from the allocation that was found.
+    """
+    from onnx_unipts.environment import check_training_runtime
+
+    check_training_runtime()
+    recipe = method.load()
+    preprocessing, input_shapes = inputs.preprocessing(), inputs.input_shapes()
+
+    from onnx_unipts import pipeline
+    from onnx_unipts.report.terminal import print_report
+
+    result = pipeline.search(
+        model,
+        sparsity=recipe.sparsity,
+        data=inputs.data,
+        recipe=recipe,
+        preprocessing=preprocessing,
+        input_shapes=input_shapes,
+        run_dir=run.run_dir,
+        resume=run.resume,
+        jobs=run.jobs,
+        progress=show.progress(),
+        dry_run=run.dry_run,
+    )
+    show.result(result.report, print_report)

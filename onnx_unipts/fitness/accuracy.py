@@ -1,0 +1,26 @@
+"""Fitness with labels, as in the paper: the share of samples classified rightly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnx_unipts.fitness.measure import FITNESS, Outputs
+from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.targets import Target
+
+
+@FITNESS.register("accuracy")
+def accuracy(
+    targets: Sequence[Target], dense: Outputs, sparse: Outputs, labels: np.ndarray | None
+) -> float:
+    """Return the top-1 accuracy of the first target that holds class scores."""
+    classes = next((t for t in targets if t.kind == "classes"), None)
+    if labels is None or classes is None:
+        missing = "labelled calibration data" if labels is None else "a model with class scores"
+        raise UsageError(
+            f"fitness accuracy needs {missing}; use --set allocation.search.fitness=divergence"
+        )
+    predicted = sparse[classes.value].argmax(axis=classes.axis).reshape(-1)
+    return float((predicted == labels).mean())

@@ -1,0 +1,172 @@
+"""What a run is about: model, data, recipe and output, read and checked before anything long."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_unipts.calibration import (
+    CalibrationData,
+    Preprocessing,
+    input_signature,
+    load_calibration_data,
+    require_batch,
+)
+from onnx_unipts.environment import versions
+from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
+from onnx_unipts.graph.model import find_nonfinite, load_model
+from onnx_unipts.graph.prunable import PrunableWeight, find_prunable
+from onnx_unipts.progress import Progress, Quiet
+from onnx_unipts.recipe import Recipe
+from onnx_unipts.training.trainer import available_cores, replicas_for
+
+__all__ = ["Job", "prepare_job"]
+
+FINGERPRINT_SAMPLES = 256
+
+
+@dataclass
+class Job:
+    """A compression, ready to run.
+
+    ``dense`` is the user's model and never changed: `load` gives a fresh copy to work on.
+    ``pruned`` are the weights to prune, ``weights`` also those that are not, with the reason.
+    """
+
+    path: Path
+    output: Path
+    recipe: Recipe
+    sparsity: float
+    dense: ir.Model
+    weights: list[PrunableWeight]
+    data: CalibrationData
+    eval_data: CalibrationData | None
+    command: str
+    cores: int
+    backend: str = "threading"
+    progress: Progress = field(default_factory=Quiet)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def pruned(self) -> list[PrunableWeight]:
+        """The weights to prune."""
+        return [weight for weight in self.weights if weight.pruned]
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of the weights to prune."""
+        return [weight.key for weight in self.pruned]
+
+    @property
+    def replicas(self) -> int:
+        """How many replicas of the student share a batch."""
+        return replicas_for(self.recipe.training.batch_size, self.cores)
+
+    def load(self) -> ir.Model:
+        """Return a fresh copy of the user's model."""
+        return load_model(self.path)
+
+    def warn(self, text: str) -> None:
+        """Tell the user now, and once more in the report."""
+        self.warnings.append(text)
+        self.progress.warning(text)
+
+    def fingerprint(self) -> dict[str, Any]:
+        """Return what the result depends on: a run is resumed only where all of it is equal."""
+        return {
+            "model": hashlib.sha256(self.path.read_bytes()).hexdigest(),
+            "output": os.path.abspath(self.output),
+            "sparsity": self.sparsity,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "data": _fingerprint(self.data),
+            "replicas": self.replicas,
+            "versions": versions(),
+        }
+
+
+def prepare_job(
+    model: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    recipe: Recipe,
+    *,
+    data: Any,
+    eval_data: Any,
+    preprocessing: Preprocessing | None,
+    input_shapes: Mapping[str, tuple[int, ...]],
+    jobs: int | None,
+    backend: str,
+    command: str,
+    progress: Progress,
+) -> Job:
+    """Read and check everything that a compression needs.
+
+    Raises `UsageError` for the recipe, the data or the output, `UnsupportedModelError` for the
+    model.
+    """
+    if recipe.sparsity is None:
+        raise UsageError("no sparsity given; use --sparsity 0.9, or set it in the recipe")
+    path = Path(model)
+    dense = load_model(path)
+    weights = _weights(dense, path, recipe)
+    signature = input_signature(dense, input_shapes)
+    loaded = load_calibration_data(
+        data, signature, preprocessing, num_samples=recipe.num_samples, seed=recipe.seed
+    )
+    held_out = None
+    if eval_data is not None:
+        held_out = load_calibration_data(eval_data, signature, preprocessing, seed=recipe.seed)
+    if recipe.training.epochs > 0:
+        require_batch(loaded, recipe.training.batch_size)
+    job = Job(
+        path,
+        Path(output),
+        recipe,
+        recipe.sparsity,
+        dense,
+        weights,
+        loaded,
+        held_out,
+        command,
+        jobs or available_cores(),
+        backend,
+        progress,
+    )
+    progress.message(f"calibration data: {loaded.description}")
+    for warning in loaded.warnings:
+        job.warn(warning)
+    return job
+
+
+def _weights(model: ir.Model, path: Path, recipe: Recipe) -> list[PrunableWeight]:
+    weights = find_prunable(model, recipe.exclude)
+    pruned = [weight.key for weight in weights if weight.pruned]
+    if not pruned:
+        reasons = sorted({weight.reason for weight in weights if weight.reason})
+        why = f" ({'; '.join(reasons[:3])})" if reasons else ""
+        raise UnsupportedModelError(
+            f"{path}: no prunable weight found{why}; prunable are constant weights of Conv, "
+            "ConvTranspose, Gemm and MatMul, see onnx-unipts inspect"
+        )
+    where = find_nonfinite(model)
+    if where is not None:
+        raise UnsupportedModelError(
+            f"{path}: {where} holds NaN or infinite values; export the model again"
+        )
+    return weights
+
+
+def _fingerprint(data: CalibrationData) -> dict[str, Any]:
+    """Identify the data by its size and the content of evenly spread samples."""
+    picked = np.unique(np.linspace(0, len(data) - 1, FINGERPRINT_SAMPLES).astype(int))
+    digest = hashlib.sha256()
+    for name, values in data.batch(picked).items():
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(values).tobytes())
+    return {"samples": len(data), "sha256": digest.hexdigest()}

@@ -1,0 +1,71 @@
+"""Files that are written whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from onnx_unipts.graph.errors import UsageError
+
+__all__ = ["atomic_path", "check_output_file"]
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a path to write to; what was written becomes ``path`` when the block ends well.
+
+    The temporary file stands in the same directory, so that the exchange is one atomic step, and
+    is removed when the block raises. Its name depends on ``path`` alone: what a killed process
+    left is overwritten by the next one. Raises `OSError` if the directory cannot be written.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        yield temporary
+        _flush_to_disk(temporary, os.O_RDWR)
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    if os.name == "posix":  # Windows cannot open directories.
+        _flush_to_disk(path.parent, os.O_RDONLY)
+
+
+def check_output_file(
+    path: str | os.PathLike[str],
+    option: str = "output",
+    model: str | os.PathLike[str] | None = None,
+) -> Path:
+    """Return ``path`` if a file can be written there, before hours of work depend on it.
+
+    ``option`` is the name for the message; ``model`` is the input file that must survive.
+    Raises `UsageError`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UsageError(f"{option} {path} is a directory; give the name of a file")
+    if not path.parent.is_dir():
+        raise UsageError(f"{option} {path}: the directory {path.parent} does not exist; create it")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{option} {path} is not a regular file; give another name")
+    if path.exists() and model is not None and os.path.samefile(path, model):
+        raise UsageError(f"{option} {path} is the model itself; give another name")
+    if not _writable(path):
+        raise UsageError(f"{option} {path} is not writable; give a path that is")
+    return path
+
+
+def _writable(path: Path) -> bool:
+    if path.exists() and not os.access(path, os.W_OK):
+        return False
+    return os.access(path.parent, os.W_OK | os.X_OK)
+
+
+def _flush_to_disk(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

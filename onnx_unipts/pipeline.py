@@ -1,0 +1,241 @@
+"""The way from a dense model file to a sparse one: prepare, search, train, finish, verify, report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_unipts.allocation import ALLOCATORS, Problem
+from onnx_unipts.allocation.file import allocation_document, read_allocation
+from onnx_unipts.allocation.problem import History, Kept
+from onnx_unipts.finish import finish
+from onnx_unipts.fitness import CandidateEvaluator
+from onnx_unipts.graph.errors import UnsupportedModelError
+from onnx_unipts.graph.model import read_tensors, write_tensors
+from onnx_unipts.job import Job
+from onnx_unipts.patterns import magnitude_mask
+from onnx_unipts.run_directory import RunDirectory
+from onnx_unipts.student import Student, batches_of, build_student
+from onnx_unipts.training.ort import inference_session
+from onnx_unipts.training.self_check import check_gradients
+from onnx_unipts.training.trainer import Checkpoint, Trainer, gradient_graph, taught_feeds
+
+__all__ = ["Outcome", "SearchOutcome", "run_compression", "run_search"]
+
+SEARCH_BATCH = 128
+CHECK_BATCH = 4
+
+
+@dataclass
+class SearchOutcome:
+    """The searched allocation, and what finding it took."""
+
+    kept: Kept
+    seconds: float
+    evaluations: int
+    samples: int
+    best_by_generation: list[float]
+
+
+@dataclass
+class Outcome:
+    """What a compression found out, beside the file it wrote.
+
+    ``before_recovery`` is the dense model with the same numbers of weights removed, not trained.
+    """
+
+    search: SearchOutcome
+    before_recovery: ir.Model
+    losses: list[float]
+    training_seconds: float
+    untrained: list[str]
+
+
+def run_compression(job: Job, run: RunDirectory) -> Outcome:
+    """Compress the model of ``job`` into its output file; ``run`` keeps what a resume needs."""
+    student = _student(job, run)
+    search = _search(job, run, student)
+    before = _pruned_only(job, student, search.kept)
+    began = time.monotonic()
+    state, untrained = _train(job, run, student, search.kept)
+    seconds = time.monotonic() - began
+    finish(job, student, state.tensors, search.kept)
+    return Outcome(search, before, state.losses, seconds, untrained)
+
+
+def run_search(job: Job, run: RunDirectory) -> SearchOutcome:
+    """Find the allocation for the model of ``job`` and write it to ``allocation.json``."""
+    return _search(job, run, _student(job, run))
+
+
+def _student(job: Job, run: RunDirectory) -> Student:
+    """Build the student; its tensors are kept, so that a resumed run has the very same ones."""
+    student = build_student(
+        job.load(), job.keys, job.data, job.recipe.training.filter_scale, job.cores
+    )
+    saved = run.load_checkpoint("student")
+    if saved is not None:
+        student.dense = saved[0]
+        student.tensors = dict(saved[0])
+    else:
+        run.save_checkpoint("student", student.tensors, {})
+    return student
+
+
+def _search(job: Job, run: RunDirectory, student: Student) -> SearchOutcome:
+    began = time.monotonic()
+    method = job.recipe.allocation.method
+    history = _JournalHistory(run)
+    evaluator = None
+    if method in ALLOCATORS:
+        evaluator = _evaluator(job, student) if method == "evolutionary" else None
+        problem = Problem(
+            _prunable_tensors(job, student),
+            job.sparsity,
+            job.recipe.seed,
+            job.recipe.allocation.search,
+            evaluator.score if evaluator else None,
+            history,
+            job.progress,
+        )
+        kept = ALLOCATORS[method](problem)
+    else:
+        kept = read_allocation(method, {w.key: w.count for w in job.pruned})
+    counts = {weight.key: weight.count for weight in job.pruned}
+    run.write_json("allocation.json", allocation_document(job.sparsity, method, kept, counts))
+    records = history.generations
+    return SearchOutcome(
+        kept,
+        time.monotonic() - began,
+        sum(record["evaluations"] for record in records),
+        evaluator.samples if evaluator else 0,
+        [max(record["fitness"]) for record in records],
+    )
+
+
+class _JournalHistory(History):
+    """The generations of a search, in the journal of the run."""
+
+    def __init__(self, run: RunDirectory) -> None:
+        self._run = run
+        self.generations = [entry["record"] for entry in run.entries("generation")]
+
+    def append(self, generation: dict) -> None:
+        super().append(generation)
+        self._run.append("generation", record=generation)
+
+
+def _evaluator(job: Job, student: Student) -> CandidateEvaluator:
+    settings = job.recipe.allocation.search
+    rng = np.random.default_rng([job.recipe.seed, 2])
+    picked = rng.permutation(len(job.data))[: settings.samples]
+    size = min(SEARCH_BATCH, len(picked))
+    slices = [picked[i : i + size] for i in range(0, len(picked) - size + 1, size)]
+    clean = [job.data.batch(indices) for indices in slices]
+    teacher = inference_session(student.teacher("running"), threads=job.cores)
+    values = student.values
+    dense = [dict(zip(values, teacher.run(values, batch), strict=True)) for batch in clean]
+    labels = job.data.labels
+    return CandidateEvaluator(
+        student.with_batch_statistics(),
+        student.tensors,
+        student.targets,
+        [_disturbed(batch, settings.noise, rng) for batch in clean],
+        dense,
+        None if labels is None else [labels[indices] for indices in slices],
+        settings.fitness,
+        job.cores,
+        job.backend,
+    )
+
+
+def _disturbed(
+    batch: Mapping[str, np.ndarray], noise: float, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """Add noise to the float inputs (UniPTS, arXiv 2405.18810, section 3.3)."""
+    return {
+        name: value + (noise * rng.standard_normal(value.shape)).astype(value.dtype)
+        if np.issubdtype(value.dtype, np.floating)
+        else value
+        for name, value in batch.items()
+    }
+
+
+def _prunable_tensors(job: Job, student: Student) -> dict[str, np.ndarray]:
+    """The tensors to prune as the student holds them, or as stored where it cannot reach them."""
+    outside = [key for key in job.keys if key not in student.prunable]
+    stored = read_tensors(job.dense, outside)
+    return {
+        key: student.dense[key] if key not in stored else stored[key].astype(np.float32)
+        for key in job.keys
+    }
+
+
+def _pruned_only(job: Job, student: Student, kept: Kept) -> ir.Model:
+    """The dense model with the weights removed and nothing repaired."""
+    model = job.load()
+    masks = {k: magnitude_mask(t, kept[k]) for k, t in _prunable_tensors(job, student).items()}
+    stored = read_tensors(model, job.keys)
+    write_tensors(model, {k: np.where(masks[k], stored[k], 0).astype(stored[k].dtype) for k in masks})
+    return model
+
+
+def _train(
+    job: Job, run: RunDirectory, student: Student, kept: Kept
+) -> tuple[Checkpoint, list[str]]:
+    settings = job.recipe.training
+    state = _load_state(run) or Checkpoint(0, {n: t.copy() for n, t in student.tensors.items()})
+    if settings.epochs == 0 or not student.trained:
+        return state, list(student.prunable)
+    if state.epoch == 0:
+        _check(job, student, kept)
+    trainer = Trainer(student, kept, job.data, settings, job.recipe.seed, job.replicas)
+    if trainer.unreached:
+        job.warn(f"no gradient reaches {', '.join(trainer.unreached)}: pruned without training")
+    if state.epoch < settings.epochs:
+        for state in trainer.epochs(state, job.progress):
+            _save_state(run, state)
+    return state, list(trainer.unreached)
+
+
+def _check(job: Job, student: Student, kept: Kept) -> None:
+    """Compare gradients with finite differences; refuse to train where they are wrong."""
+    size = min(CHECK_BATCH, job.recipe.training.batch_size)
+    graph = gradient_graph(student, size)
+    batch = next(batches_of(job.data, size))
+    tensors = {
+        name: tensor * magnitude_mask(tensor, kept[name]) if name in student.prunable else tensor
+        for name, tensor in student.tensors.items()
+    }
+    feeds = taught_feeds(student, job.recipe.training, batch)
+    check = check_gradients(graph, {**tensors, **batch, **feeds})
+    if not check.passed:
+        worst = sorted(check.errors, key=lambda name: -check.errors[name])[:3]
+        raise UnsupportedModelError(
+            f"{job.path}: gradients differ from finite differences, by {check.median:.0%} in the "
+            f"median, most at {', '.join(worst)}; use --epochs 0 to prune without training"
+        )
+    if check.wrong:
+        job.warn(f"the gradients of {', '.join(check.wrong)} may be inexact")
+
+
+def _save_state(run: RunDirectory, state: Checkpoint) -> None:
+    arrays = {f"tensor/{name}": value for name, value in state.tensors.items()}
+    arrays |= {f"velocity/{name}": value for name, value in state.velocity.items()}
+    run.save_checkpoint("training", arrays, {"epoch": state.epoch, "losses": state.losses})
+
+
+def _load_state(run: RunDirectory) -> Checkpoint | None:
+    saved = run.load_checkpoint("training")
+    if saved is None:
+        return None
+    arrays, state = saved
+    parts: dict[str, dict[str, np.ndarray]] = {"tensor": {}, "velocity": {}}
+    for name, value in arrays.items():
+        part, _, tensor = name.partition("/")
+        parts[part][tensor] = value
+    return Checkpoint(state["epoch"], parts["tensor"], parts["velocity"], state["losses"])

@@ -1,0 +1,259 @@
+"""The documents that commands print with ``--json``: ``report.json`` and its smaller relatives."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onnx_unipts.json_text import plain
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from onnx_unipts.evaluation import Accuracy, Fidelity
+    from onnx_unipts.graph.prunable import PrunableWeight
+
+__all__ = [
+    "LayerSparsity",
+    "Outcome",
+    "describe_file",
+    "evaluation_document",
+    "inspection_document",
+    "layer_sparsities",
+    "report_document",
+]
+
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class LayerSparsity:
+    """How many of one weight's elements are zero."""
+
+    name: str
+    operator: str
+    shape: tuple[int, ...]
+    count: int
+    zeros: int
+
+    @property
+    def sparsity(self) -> float:
+        """The share of zeros."""
+        return self.zeros / self.count
+
+
+@dataclass
+class Outcome:
+    """What a run of ``compress`` found out. What does not apply stays empty.
+
+    Attributes:
+        command: the command line, or the call, that repeats the run.
+        recipe: all settings, as ``Recipe.model_dump`` gives them.
+        versions: of Python and the libraries, see `onnx_unipts.environment.versions`.
+        seed: the random seed.
+        model: the dense model's file, see `describe_file`.
+        output: the written file, see `describe_file`; empty while there is none.
+        target: the sparsity asked for.
+        layers: the pruned weights, in graph order.
+        fidelity: by stage, ``before_recovery`` and ``after_recovery``.
+        accuracy: by stage, ``dense`` too; empty without labels.
+        data: where inputs came from, how many, how many were skipped.
+        time: ``search_seconds``, ``training_seconds``, ``total_seconds``.
+        search: ``evaluations``, ``images``, ``best_by_generation``.
+        training: ``steps``, ``images``, ``loss``.
+        memory_peak_bytes: the largest resident size of the process.
+        warnings: what the user was warned of.
+    """
+
+    command: str
+    recipe: Mapping[str, Any]
+    versions: Mapping[str, str]
+    seed: int
+    model: Mapping[str, Any]
+    target: float
+    layers: Sequence[LayerSparsity]
+    output: Mapping[str, Any] = field(default_factory=dict)
+    fidelity: Mapping[str, Fidelity] = field(default_factory=dict)
+    accuracy: Mapping[str, Accuracy] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    time: Mapping[str, float] = field(default_factory=dict)
+    search: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+    memory_peak_bytes: int | None = None
+    warnings: Sequence[str] = ()
+
+
+def report_document(outcome: Outcome) -> dict[str, Any]:
+    """Return what ``report.json`` holds: plain lists, dicts, strings and numbers."""
+    return plain(
+        {
+            "command": outcome.command,
+            "recipe": outcome.recipe,
+            "versions": outcome.versions,
+            "seed": outcome.seed,
+            "model": outcome.model,
+            "output": outcome.output or None,
+            "data": outcome.data or None,
+            "sparsity": _sparsity(outcome.layers, outcome.target),
+            "fidelity": _fidelity(outcome.fidelity),
+            "accuracy": _accuracy(outcome.accuracy),
+            "time": outcome.time,
+            "search": outcome.search,
+            "training": outcome.training,
+            "memory_peak_bytes": outcome.memory_peak_bytes,
+            "warnings": outcome.warnings,
+        }
+    )
+
+
+def evaluation_document(
+    dense: Mapping[str, Any],
+    sparse: Mapping[str, Any],
+    layers: Sequence[LayerSparsity],
+    fidelity: Fidelity | None,
+    accuracy: Mapping[str, Accuracy],
+    data: Mapping[str, Any],
+    warnings: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return what ``evaluate`` prints: two files (`describe_file`) and how they compare.
+
+    ``accuracy`` is by model, ``dense`` and ``sparse``; empty without labels.
+    """
+    return plain(
+        {
+            "dense": dense,
+            "sparse": sparse,
+            "sparsity": _sparsity(layers),
+            "fidelity": _fidelity({"sparse": fidelity} if fidelity is not None else {}),
+            "accuracy": _accuracy(accuracy),
+            "data": data,
+            "warnings": warnings,
+        }
+    )
+
+
+def inspection_document(
+    model: str | os.PathLike[str],
+    weights: Sequence[PrunableWeight],
+    inputs: Sequence[ir.Value],
+    outputs: Sequence[ir.Value],
+) -> dict[str, Any]:
+    """Return what ``inspect`` prints: every weight of the model file, and its signature."""
+    return plain(
+        {
+            "model": model,
+            "weights": [asdict(weight) for weight in weights],
+            "inputs": [_signature(value) for value in inputs],
+            "outputs": [_signature(value) for value in outputs],
+        }
+    )
+
+
+def layer_sparsities(
+    weights: Sequence[PrunableWeight], tensors: Mapping[str, np.ndarray]
+) -> list[LayerSparsity]:
+    """Count the zeros of those ``weights`` that are pruned in ``tensors``, by their keys."""
+    return [
+        LayerSparsity(
+            name=weight.key,
+            operator=weight.operator,
+            shape=weight.shape,
+            count=weight.count,
+            zeros=weight.count - int(np.count_nonzero(tensors[weight.key])),
+        )
+        for weight in weights
+        if weight.pruned
+    ]
+
+
+def describe_file(
+    path: str | os.PathLike[str], external: Sequence[str | os.PathLike[str]] = ()
+) -> dict[str, Any]:
+    """Return the path and sha256 of a model file, its ``bytes`` and its ``bytes_zipped``.
+
+    The sizes include the files in ``external``, which hold tensors; zipped is what deflate, the
+    compression of zip files and app packages, makes of each.
+    """
+    sha256, size, zipped = _measure(Path(path))
+    for other in external:
+        _, other_size, other_zipped = _measure(Path(other))
+        size, zipped = size + other_size, zipped + other_zipped
+    return {
+        "path": os.fspath(path),
+        "sha256": sha256,
+        "bytes": size,
+        "bytes_zipped": zipped,
+    }
+
+
+def _measure(path: Path) -> tuple[str, int, int]:
+    digest, deflate, size, zipped = hashlib.sha256(), zlib.compressobj(), 0, 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+            zipped += len(deflate.compress(chunk))
+    return digest.hexdigest(), size, zipped + len(deflate.flush())
+
+
+def _sparsity(layers: Sequence[LayerSparsity], target: float | None = None) -> dict[str, Any]:
+    weights = sum(layer.count for layer in layers)
+    zeros = sum(layer.zeros for layer in layers)
+    return {
+        **({} if target is None else {"target": target}),
+        "achieved": zeros / weights if weights else 0.0,
+        "weights": weights,
+        "zeros": zeros,
+        "per_layer": [{**asdict(layer), "sparsity": layer.sparsity} for layer in layers],
+    }
+
+
+def _fidelity(stages: Mapping[str, Fidelity]) -> dict[str, Any] | None:
+    """Return divergence and agreement by stage, and the 95 % intervals of the agreement."""
+    if not stages:
+        return None
+    return {
+        **{stage: asdict(fidelity) for stage, fidelity in stages.items()},
+        "interval": {
+            stage: _agreement_interval(fidelity)
+            for stage, fidelity in stages.items()
+            if fidelity.agreement is not None
+        },
+    }
+
+
+def _agreement_interval(fidelity: Fidelity) -> tuple[float, float]:
+    from onnx_unipts.evaluation import wilson_interval
+
+    assert fidelity.agreement is not None
+    return wilson_interval(round(fidelity.agreement * fidelity.samples), fidelity.samples)
+
+
+def _accuracy(stages: Mapping[str, Accuracy]) -> dict[str, Any] | None:
+    """Return the accuracy by stage as a share, and the 95 % intervals by stage."""
+    if not stages:
+        return None
+    return {
+        **{stage: accuracy.value for stage, accuracy in stages.items()},
+        "interval": {stage: accuracy.interval for stage, accuracy in stages.items()},
+        "samples": max(accuracy.samples for accuracy in stages.values()),
+    }
+
+
+def _signature(value: ir.Value) -> dict[str, Any]:
+    return {
+        "name": value.name,
+        "shape": None if value.shape is None else [_dimension(axis) for axis in value.shape],
+        "dtype": None if value.dtype is None else value.dtype.name,
+    }
+
+
+def _dimension(axis: int | ir.SymbolicDim) -> int | str | None:
+    return axis if isinstance(axis, int) else axis.value

@@ -1,0 +1,286 @@
+"""Tables on the terminal, made from the same documents that ``--json`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+from rich import box
+from rich.console import Console
+from rich.table import Column, Table
+from rich.text import Text
+
+__all__ = [
+    "print_environment",
+    "print_evaluation",
+    "print_inspection",
+    "print_recipes",
+    "print_report",
+]
+
+Document = Mapping[str, Any]
+STAGES = ("dense", "before_recovery", "after_recovery", "sparse")
+NARROWEST = 80
+
+
+def print_report(report: Document, stream: TextIO | None = None) -> None:
+    """Print the layers and the summary of a ``report.json`` document."""
+    console = _console(stream)
+    _show(console, _layers(report["sparsity"]))
+    _show(console, _measures(report))
+    _show(console, _sizes(report["model"], report.get("output")))
+    _show(console, _facts(report))
+
+
+def print_evaluation(evaluation: Document, stream: TextIO | None = None) -> None:
+    """Print the comparison of two model files."""
+    console = _console(stream)
+    _show(console, _layers(evaluation["sparsity"]))
+    _show(console, _measures(evaluation))
+    _show(console, _sizes(evaluation["dense"], evaluation["sparse"]))
+
+
+def print_inspection(inspection: Document, stream: TextIO | None = None) -> None:
+    """Print the weights of a model, what is pruned of them and why the rest is not."""
+    console = _console(stream)
+    weights = inspection["weights"]
+    table = _table("weight", "operator", "shape", "weights>", "pruned")
+    for weight in weights:
+        name = f"{weight['scope']}:{weight['name']}" if weight["scope"] else weight["name"]
+        verdict = "yes" if weight["pruned"] else f"no: {weight['reason']}"
+        style = "" if weight["pruned"] else "dim"
+        table.add_row(
+            *_cells(
+                name,
+                weight["operator"],
+                _shape(weight["shape"]),
+                f"{weight['count']:,}",
+                verdict,
+            ),
+            style=style,
+        )
+    pruned = [weight["count"] for weight in weights if weight["pruned"]]
+    table.add_section()
+    table.add_row("total", "", "", f"{sum(w['count'] for w in weights):,}", "", style="bold")
+    table.add_row(
+        "pruned", "", f"{len(pruned)} of {len(weights)}", f"{sum(pruned):,}", "", style="bold"
+    )
+    _show(console, table)
+    signature = _pairs()
+    for kind in ("inputs", "outputs"):
+        for i, value in enumerate(inspection[kind]):
+            signature.add_row(kind if i == 0 else "", Text(_tensor(value)))
+    _show(console, signature)
+
+
+def print_environment(environment: Document, stream: TextIO | None = None) -> None:
+    """Print versions and machine, and for every problem the commands that mend it."""
+    console = _console(stream)
+    runtime = environment["onnxruntime"]
+    memory = environment["memory_bytes"]
+    found = ", ".join(f"{name} {version}" for name, version in runtime["distributions"].items())
+    build = "training build" if runtime["training"] else "not the training build"
+    facts = _pairs()
+    for name, value in (
+        ("onnx-unipts", environment["onnx-unipts"] or "not installed"),
+        ("Python", f"{environment['python']} ({environment['executable']})"),
+        ("platform", environment["platform"]),
+        ("cores", str(environment["cores"])),
+        ("memory", f"{memory / 2**30:.1f} GiB" if memory else "unknown"),
+        ("onnxruntime", f"{runtime['version']}, {build}" if runtime["version"] else "not usable"),
+        ("  installed by", found or "nothing"),
+        *((name, version or "missing") for name, version in environment["libraries"].items()),
+    ):
+        facts.add_row(name, Text(value))
+    _show(console, facts)
+    for problem in environment["problems"]:
+        console.print(Text.assemble(("Problem: ", "bold red"), problem["problem"]), soft_wrap=True)
+        console.print("Mend it with:")
+        for command in problem["commands"]:
+            console.print(Text(f"    {command}"), soft_wrap=True)
+        console.print()
+    if not environment["problems"]:
+        console.print(Text("Everything is in place.", "green"))
+
+
+def print_recipes(recipes: Mapping[str, str], stream: TextIO | None = None) -> None:
+    """Print the recipes' names and descriptions."""
+    table = _pairs()
+    for name, description in recipes.items():
+        table.add_row(Text(name, "bold"), Text(description))
+    _console(stream).print(table)
+
+
+def _layers(sparsity: Document) -> Table:
+    table = _table("weight", "operator", "shape", "weights>", "zeros>", "sparsity>")
+    for layer in sparsity["per_layer"]:
+        table.add_row(
+            *_cells(
+                layer["name"],
+                layer["operator"],
+                _shape(layer["shape"]),
+                f"{layer['count']:,}",
+                f"{layer['zeros']:,}",
+                _percent(layer["sparsity"]),
+            )
+        )
+    table.add_section()
+    table.add_row(
+        "all",
+        "",
+        "",
+        f"{sparsity['weights']:,}",
+        f"{sparsity['zeros']:,}",
+        _percent(sparsity["achieved"]),
+        style="bold",
+    )
+    return table
+
+
+def _measures(document: Document) -> Table | None:
+    """Accuracy, agreement and divergence, one column per stage."""
+    accuracy, fidelity = document.get("accuracy") or {}, document.get("fidelity") or {}
+    stages = [stage for stage in STAGES if stage in accuracy or stage in fidelity]
+    if not stages:
+        return None
+    table = _table("", *(f"{stage.replace('_', ' ')}>" for stage in stages))
+
+    def row(title: str, cells: Sequence[str], style: str = "") -> None:
+        if any(cells):
+            table.add_row(title, *cells, style=style)
+
+    row("accuracy", [_percent(accuracy.get(stage)) for stage in stages])
+    row("  95 % interval", [_interval(accuracy, stage) for stage in stages], "dim")
+    measured = [fidelity.get(stage) or {} for stage in stages]
+    row("agreement with dense", [_percent(m.get("agreement")) for m in measured])
+    row("  95 % interval", [_interval(fidelity, stage) for stage in stages], "dim")
+    row("divergence from dense", [_number(m.get("divergence")) for m in measured])
+    return table
+
+
+def _sizes(dense: Document, sparse: Document | None) -> Table | None:
+    if not sparse:
+        return None
+    table = _table("size", "dense>", "sparse>", "ratio>")
+    for title, key in (("file", "bytes"), ("file, zipped", "bytes_zipped")):
+        ratio = sparse[key] / dense[key] if dense[key] else 1.0
+        table.add_row(title, _bytes(dense[key]), _bytes(sparse[key]), f"{ratio:.3f}")
+    return table
+
+
+def _facts(report: Document) -> Table:
+    sparsity, time = report["sparsity"], report.get("time") or {}
+    facts = _pairs()
+    facts.add_row(
+        "sparsity",
+        f"{sparsity['achieved']:.4f} (target {sparsity['target']:g}): "
+        f"{sparsity['zeros']:,} of {sparsity['weights']:,} weights are zero",
+    )
+    if report.get("data"):
+        facts.add_row("data", Text(str(report["data"].get("description", ""))))
+    spent = [
+        f"{title} {_seconds(time[key])}"
+        for title, key in (
+            ("search", "search_seconds"),
+            ("training", "training_seconds"),
+            ("total", "total_seconds"),
+        )
+        if time.get(key) is not None
+    ]
+    if spent:
+        facts.add_row("time", ", ".join(spent))
+    if report.get("memory_peak_bytes"):
+        facts.add_row("peak memory", _bytes(report["memory_peak_bytes"]))
+    if report.get("output"):
+        facts.add_row("written", Text(str(report["output"]["path"])))
+    return facts
+
+
+def _console(stream: TextIO | None) -> Console:
+    return Console(file=stream, highlight=False)
+
+
+def _show(console: Console, table: Table | None) -> None:
+    """Print ``table``; where no terminal sets the width, as wide as it needs, so lines stay whole.
+
+    A table without rows is left out.
+    """
+    if table is None or not table.row_count:
+        return
+    if not console.is_terminal:
+        unbounded = console.options.update(width=10_000, max_width=10_000)
+        console.width = max(NARROWEST, console.measure(table, options=unbounded).maximum)
+    console.print(table)
+    console.print()
+
+
+def _table(*titles: str) -> Table:
+    """Make a table; a title that ends in ``>`` has its column aligned to the right."""
+    columns = [
+        Column(
+            title.removesuffix(">"),
+            justify="right" if title.endswith(">") else "left",
+            overflow="fold",
+            no_wrap=title.endswith(">"),
+        )
+        for title in titles
+    ]
+    return Table(*columns, box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
+
+
+def _pairs() -> Table:
+    return Table(
+        Column(style="bold", no_wrap=True),
+        Column(overflow="fold"),
+        box=None,
+        show_header=False,
+        pad_edge=False,
+        padding=(0, 2, 0, 0),
+    )
+
+
+def _cells(*texts: str) -> list[Text]:
+    """Names may hold square brackets, which are markup in plain strings."""
+    return [Text(text) for text in texts]
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(str(axis) for axis in shape)
+
+
+def _tensor(value: Document) -> str:
+    if value["shape"] is None:
+        return f"{value['name']}  {value['dtype']} of any shape"
+    axes = ", ".join("?" if axis is None else str(axis) for axis in value["shape"])
+    return f"{value['name']}  {value['dtype']} [{axes}]"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.2f} %"
+
+
+def _interval(measure: Document, stage: str) -> str:
+    interval = (measure.get("interval") or {}).get(stage)
+    if interval is None:
+        return ""
+    low, high = interval
+    return f"{100 * low:.2f} to {100 * high:.2f}"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
+
+
+def _bytes(size: int) -> str:
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.2f} {unit}"
+    return f"{size} B"
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"

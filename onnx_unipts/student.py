@@ -1,0 +1,214 @@
+"""The student: the user's graph with its weights as inputs and its normalisations back in place."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_unipts.calibration import CalibrationData
+from onnx_unipts.graph import normalization
+from onnx_unipts.graph.cleanup import clean
+from onnx_unipts.graph.model import read_tensors, serialize, write_tensors
+from onnx_unipts.graph.normalization import Normalization
+from onnx_unipts.graph.parameters import bind, companions
+from onnx_unipts.targets import Target, choose_targets, expose
+from onnx_unipts.training.ort import inference_session
+
+__all__ = ["Student", "batches_of", "build_student", "recalibrate", "write_back"]
+
+# Samples whose statistics an inserted normalisation is measured on.
+STATISTICS_SAMPLES = 1024
+STATISTICS_BATCH = 128
+
+
+@dataclass
+class Student:
+    """A working model whose parameters are inputs, with their values.
+
+    ``model`` outputs the distilled values of ``targets``. ``tensors`` are its parameters by name,
+    float32; ``prunable`` names those that masks apply to, ``trained`` those that gradients train.
+    """
+
+    model: ir.Model
+    tensors: dict[str, np.ndarray]
+    prunable: tuple[str, ...]
+    trained: tuple[str, ...]
+    normalizations: tuple[Normalization, ...]
+    targets: tuple[Target, ...]
+    dense: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def with_batch_statistics(self) -> bytes:
+        """Return the model, serialised, that normalises by the statistics of each batch."""
+        return serialize(normalization.with_batch_statistics(self.model, self.normalizations))
+
+    def teacher(self, statistics: str) -> bytes:
+        """Return the dense model, serialised, with ``batch`` or ``running`` statistics."""
+        model = self.model
+        if statistics == "batch":
+            model = normalization.with_batch_statistics(model, self.normalizations)
+        model = bind(model, self.dense)
+        expose(model, self.targets)
+        return serialize(model)
+
+    def with_tensors(self, tensors: Mapping[str, np.ndarray]) -> bytes:
+        """Return the model, serialised, with ``tensors`` as constants and running statistics."""
+        return serialize(bind(self.model, tensors))
+
+    @property
+    def values(self) -> list[str]:
+        """The names of the distilled values, each once."""
+        return list(dict.fromkeys(target.value for target in self.targets))
+
+
+def build_student(
+    model: ir.Model,
+    prunable: Sequence[str],
+    data: CalibrationData,
+    filter_scale: str,
+    cores: int = 1,
+) -> Student:
+    """Make the student of ``model``: cleaned, normalisations inserted, equal to the dense model.
+
+    ``data`` measures the statistics of what enters the inserted normalisations.
+    """
+    parameters = [*prunable, *companions(model, prunable)]
+    tensors = {n: t.astype(np.float32) for n, t in read_tensors(model, parameters).items()}
+    working = clean(model, parameters)
+    targets = tuple(choose_targets(working))
+    expose(working, targets)
+    kept = normalization.find(working)
+    inserted = normalization.insert(working, prunable)
+    tensors |= _as_identity(working, inserted, tensors, data, filter_scale, cores)
+    inputs = {value.name for value in working.graph.inputs}
+    tensors = {name: value for name, value in tensors.items() if name in inputs}
+    normalizations = (*kept, *inserted)
+    statistics = {name for norm in normalizations for name in norm.statistics}
+    absorbed = {norm.conv_bias for norm in inserted}
+    return Student(
+        working,
+        tensors,
+        tuple(name for name in prunable if name in tensors),
+        tuple(name for name in tensors if name not in statistics | absorbed),
+        normalizations,
+        targets,
+        dict(tensors),
+    )
+
+
+def recalibrate(
+    student: Student,
+    tensors: Mapping[str, np.ndarray],
+    data: CalibrationData,
+    batch_size: int,
+    limit: int | None = None,
+    cores: int = 1,
+) -> dict[str, np.ndarray]:
+    """Return mean and variance of every normalisation of the student with ``tensors``.
+
+    Each is the average over batches that are themselves normalised by their own statistics, of up
+    to ``limit`` samples.
+    """
+    if not student.normalizations:
+        return {}
+    batches = batches_of(data, batch_size, limit)
+    observed = _observe(student.with_batch_statistics(), tensors, batches, cores)
+    names = [name for norm in student.normalizations for name in norm.statistics]
+    return {
+        name: np.mean([o[f"{name}/observed"] for o in observed], axis=0, dtype=np.float64).astype(
+            np.float32
+        )
+        for name in names
+    }
+
+
+def write_back(
+    student: Student, model: ir.Model, tensors: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Write ``tensors`` into the user's ``model``, inserted normalisations folded; in place.
+
+    A convolution without bias gets one where the fold needs it. Returns what was written, by name.
+    """
+    written = dict(tensors)
+    for norm in student.normalizations:
+        if norm.weight is None:
+            continue
+        filters, bias = normalization.fold(norm, tensors)
+        written[norm.weight] = filters
+        name = norm.conv_bias or _add_bias(model, norm.weight, bias)
+        written[name] = bias
+        for own in (*norm.trained, *norm.statistics):
+            del written[own]
+    write_tensors(model, written)
+    return written
+
+
+def batches_of(
+    data: CalibrationData, batch_size: int, limit: int | None = None
+) -> Iterator[dict[str, np.ndarray]]:
+    """Yield up to ``limit`` samples in batches of one shuffled order, always the same.
+
+    Shuffled, because data often comes sorted by class, and the statistics of a batch of one class
+    are not those of the data. A last incomplete batch is left out unless it is the only one.
+    """
+    order = np.random.default_rng(0).permutation(len(data))[:limit]
+    size = min(batch_size, len(order))
+    for start in range(0, len(order) - size + 1, size):
+        yield data.batch(order[start : start + size])
+
+
+def _as_identity(
+    working: ir.Model,
+    inserted: Sequence[Normalization],
+    tensors: Mapping[str, np.ndarray],
+    data: CalibrationData,
+    filter_scale: str,
+    cores: int,
+) -> dict[str, np.ndarray]:
+    if not inserted:
+        return {}
+    plain = {
+        name: np.full(norm.channels, value, np.float32)
+        for norm in inserted
+        for name, value in zip(
+            (*norm.trained, *norm.statistics), (np.sqrt(1 + norm.epsilon), 0, 0, 1), strict=True
+        )
+    }
+    measuring = serialize(normalization.with_observed_statistics(working, inserted))
+    batches = batches_of(data, STATISTICS_BATCH, STATISTICS_SAMPLES)
+    observed = _observe(measuring, {**tensors, **plain}, batches, cores)
+    statistics = normalization.statistics_mean(observed, inserted)
+    return normalization.identity(inserted, tensors, statistics, filter_scale)
+
+
+def _observe(
+    model: bytes,
+    tensors: Mapping[str, np.ndarray],
+    batches: Iterable[Mapping[str, np.ndarray]],
+    cores: int,
+) -> list[dict[str, np.ndarray]]:
+    """Return the observed statistics of each batch, one batch per core at a time."""
+    session = inference_session(model)
+    inputs = {value.name for value in session.get_inputs()}
+    names = [v.name for v in session.get_outputs() if v.name.endswith("/observed")]
+    parameters = {name: value for name, value in tensors.items() if name in inputs}
+
+    def run(batch: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return dict(zip(names, session.run(names, {**parameters, **batch}), strict=True))
+
+    with ThreadPoolExecutor(cores) as pool:
+        return list(pool.map(run, batches))
+
+
+def _add_bias(model: ir.Model, weight: str, bias: np.ndarray) -> str:
+    node = next(n for n in model.graph if n.inputs and any(
+        v is not None and v.name == weight for v in n.inputs[1:2]))
+    name = f"{weight}/bias"
+    value = ir.Value(name=name, const_value=ir.tensor(bias, name=name))
+    model.graph.register_initializer(value)
+    node.resize_inputs(3)
+    node.replace_input_with(2, value)
+    return name

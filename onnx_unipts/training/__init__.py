@@ -1,0 +1,1 @@
+"""Sparse training on onnxruntime-training's gradient graph, without any training framework."""

@@ -1,0 +1,23 @@
+"""Schedules over the steps of a training run: learning rate and sparsity."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["learning_rate", "sparsity_share"]
+
+
+def learning_rate(peak: float, step: int, steps: int, warmup: float) -> float:
+    """Return the rate at ``step`` of ``steps``: linear up over ``warmup * steps``, cosine to 0."""
+    rise = min(1.0, (step + 1) / (warmup * steps)) if warmup > 0 else 1.0
+    return peak * rise * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
+def sparsity_share(step: int, steps: int, ramp: float) -> float:
+    """Return the share of the final sparsity at ``step``: cubic from 0 to 1 over ``ramp * steps``.
+
+    Zhu and Gupta (arXiv 1710.01878), equation 1.
+    """
+    if ramp <= 0:
+        return 1.0
+    return 1.0 - (1.0 - min(1.0, step / (ramp * steps))) ** 3

@@ -1,0 +1,212 @@
+"""Dynamic sparse training: masks that move at every step, one replica of the student per core."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from onnx_unipts.calibration import CalibrationData
+from onnx_unipts.graph import normalization
+from onnx_unipts.graph.cleanup import freeze_batch
+from onnx_unipts.graph.differentiable import make_differentiable
+from onnx_unipts.patterns import magnitude_mask
+from onnx_unipts.progress import Progress
+from onnx_unipts.recipe import Training
+from onnx_unipts.student import Student, batches_of
+from onnx_unipts.targets import expose
+from onnx_unipts.training.objective import OBJECTIVES, append_loss, loss_feeds
+from onnx_unipts.training.optimizer import MomentumSGD
+from onnx_unipts.training.ort import (
+    GradientGraph,
+    GradientSession,
+    build_gradient_graph,
+    inference_session,
+)
+from onnx_unipts.training.schedule import learning_rate, sparsity_share
+
+__all__ = [
+    "Checkpoint",
+    "Trainer",
+    "available_cores",
+    "gradient_graph",
+    "replicas_for",
+    "taught_feeds",
+]
+
+
+@dataclass
+class Checkpoint:
+    """The whole state between two epochs."""
+
+    epoch: int
+    tensors: dict[str, np.ndarray]
+    velocity: dict[str, np.ndarray] = field(default_factory=dict)
+    losses: list[float] = field(default_factory=list)
+
+
+def replicas_for(batch_size: int, cores: int) -> int:
+    """Return how many replicas share a batch equally: the most that ``cores`` can run."""
+    return max(k for k in range(1, max(cores, 1) + 1) if batch_size % k == 0)
+
+
+def gradient_graph(student: Student, batch_size: int) -> GradientGraph:
+    """Return the gradient graph of the student's distillation loss for ``batch_size`` samples."""
+    model = freeze_batch(student.model, batch_size)
+    normalization.train(model, student.normalizations)
+    make_differentiable(model)
+    loss = append_loss(model, student.targets)
+    return build_gradient_graph(model, student.trained, loss, student.normalizations)
+
+
+def taught_feeds(
+    student: Student, settings: Training, batch: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return what the loss of the first epoch is fed for ``batch``: the dense model's values."""
+    teacher = inference_session(student.teacher(settings.teacher_statistics))
+    values = student.values
+    taught = dict(zip(values, teacher.run(values, batch), strict=True))
+    size = len(next(iter(batch.values())))
+    temperatures = OBJECTIVES[settings.objective](settings, 0)
+    return loss_feeds(student.targets, taught, temperatures, size, variances_of(student, taught))
+
+
+def variances_of(student: Student, taught: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Return the variance of each target that is compared by value."""
+    return {t.value: float(taught[t.value].var()) for t in student.targets if t.kind == "values"}
+
+
+class Trainer:
+    """Trains the student of one model towards one allocation.
+
+    Every step feeds the weights times their mask, so that the gradient that comes back is the
+    straight-through gradient by the dense weight (UniPTS, arXiv 2405.18810, section 3.2).
+    """
+
+    def __init__(
+        self,
+        student: Student,
+        kept: Mapping[str, int],
+        data: CalibrationData,
+        settings: Training,
+        seed: int,
+        replicas: int,
+    ) -> None:
+        """``kept`` is the number of weights that each prunable tensor keeps in the end."""
+        self._student = student
+        self._kept = {name: kept[name] for name in student.prunable}
+        self._data = data
+        self._settings = settings
+        self._seed = seed
+        self._replicas = replicas
+        graph = gradient_graph(student, settings.batch_size // replicas)
+        self._sessions = [GradientSession(graph) for _ in range(replicas)]
+        self._teachers = [
+            inference_session(student.teacher(settings.teacher_statistics)) for _ in range(replicas)
+        ]
+        self._variances = self._measure_variances()
+        self.unreached = graph.unreached
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of whole batches in the data."""
+        return len(self._data) // self._settings.batch_size
+
+    def epochs(self, start: Checkpoint, progress: Progress) -> Iterator[Checkpoint]:
+        """Train on from ``start``; yield the state after every epoch."""
+        settings = self._settings
+        state = start
+        optimizer = MomentumSGD(settings.momentum, settings.weight_decay, settings.pruned_decay)
+        optimizer.velocity = state.velocity
+        total = settings.epochs * self.steps_per_epoch
+        with (
+            progress.phase("training", total, state.epoch * self.steps_per_epoch) as phase,
+            ThreadPoolExecutor(self._replicas) as pool,
+        ):
+            for epoch in range(state.epoch, settings.epochs):
+                losses = []
+                for step, batch in enumerate(self._batches(epoch)):
+                    step += epoch * self.steps_per_epoch
+                    losses.append(self._step(state.tensors, optimizer, batch, step, epoch, pool))
+                    phase.advance(1, epoch=epoch + 1, loss=losses[-1])
+                state = Checkpoint(
+                    epoch + 1, state.tensors, optimizer.velocity, [*state.losses, *losses]
+                )
+                yield state
+
+    def masks(self, tensors: Mapping[str, np.ndarray], share: float = 1.0) -> dict[str, np.ndarray]:
+        """Return the masks (bool) of the largest weights at ``share`` of the final sparsity."""
+        return {
+            name: magnitude_mask(tensors[name], _kept_at(kept, tensors[name].size, share))
+            for name, kept in self._kept.items()
+        }
+
+    def _measure_variances(self) -> dict[str, float]:
+        batch = next(batches_of(self._data, self._settings.batch_size))
+        values = self._student.values
+        taught = dict(zip(values, self._teachers[0].run(values, batch), strict=True))
+        return variances_of(self._student, taught)
+
+    def _batches(self, epoch: int) -> Iterator[dict[str, np.ndarray]]:
+        rng = np.random.default_rng([self._seed, 1, epoch])
+        order = rng.permutation(len(self._data))
+        size = self._settings.batch_size
+        for start in range(0, self.steps_per_epoch * size, size):
+            indices = order[start : start + size]
+            if self._settings.augment:
+                yield self._data.augmented(indices, rng)
+            else:
+                yield self._data.batch(indices)
+
+    def _step(
+        self,
+        tensors: dict[str, np.ndarray],
+        optimizer: MomentumSGD,
+        batch: Mapping[str, np.ndarray],
+        step: int,
+        epoch: int,
+        pool: ThreadPoolExecutor,
+    ) -> float:
+        settings = self._settings
+        total = settings.epochs * self.steps_per_epoch
+        masks = self.masks(tensors, sparsity_share(step, total, settings.ramp))
+        fed = {n: t * masks[n] if n in masks else t for n, t in tensors.items()}
+        size = settings.batch_size // self._replicas
+        slices = [
+            {name: value[k * size : (k + 1) * size] for name, value in batch.items()}
+            for k in range(self._replicas)
+        ]
+        temperatures = OBJECTIVES[settings.objective](settings, epoch)
+
+        def replica(index: int) -> tuple[float, dict[str, np.ndarray], dict[str, np.ndarray]]:
+            inputs = slices[index]
+            values = self._student.values
+            taught = dict(
+                zip(values, self._teachers[index].run(values, inputs), strict=True)
+            )
+            feeds = loss_feeds(
+                self._student.targets, taught, temperatures, settings.batch_size, self._variances
+            )
+            return self._sessions[index].run({**fed, **inputs, **feeds})
+
+        results = list(pool.map(replica, range(self._replicas)))
+        gradients = {
+            name: np.sum([r[1][name] for r in results], axis=0) for name in results[0][1]
+        }
+        rate = learning_rate(settings.learning_rate, step, total, settings.warmup)
+        optimizer.step(tensors, gradients, masks, rate)
+        return sum(r[0] for r in results)
+
+
+def _kept_at(kept: int, count: int, share: float) -> int:
+    return count - round((count - kept) * share)
+
+
+def available_cores() -> int:
+    """Return the number of cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,1 @@
+"""The recipes that ship with the tool, one YAML file each."""

@@ -1,0 +1,319 @@
+"""The command line: one line per error, the right exit code, JSON alone on standard output."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+from onnx import TensorProto, helper, numpy_helper
+from onnx_unipts.graph.errors import (
+    BrokenEnvironmentError,
+    OnnxUniptsError,
+    TargetMissedError,
+    UnsupportedModelError,
+    UsageError,
+)
+
+from onnx_unipts.cli import main
+from onnx_unipts.cli.options import Command, run_options, show_options
+from onnx_unipts.recipe import load_recipe
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def error_of(result: Result, exit_code: int) -> str:
+    """Return the one line of an error that ended with ``exit_code``."""
+    assert result.exit_code == exit_code, result.output
+    assert result.stdout == ""
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("Error: ")
+    return line
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    """A convolution and a classifier, with a dynamic batch."""
+    rng = np.random.default_rng(0)
+    weights = {
+        "conv.weight": rng.standard_normal((4, 3, 3, 3)),
+        "fc.weight": rng.standard_normal((10, 4)),
+        "fc.bias": rng.standard_normal(10),
+    }
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["image", "conv.weight"], ["c"], name="conv", pads=[1] * 4),
+            helper.make_node("Relu", ["c"], ["r"]),
+            helper.make_node("GlobalAveragePool", ["r"], ["p"]),
+            helper.make_node("Flatten", ["p"], ["f"]),
+            helper.make_node(
+                "Gemm", ["f", "fc.weight", "fc.bias"], ["scores"], name="fc", transB=1
+            ),
+        ],
+        "small",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, ["N", 3, 8, 8])],
+        [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ["N", 10])],
+        [numpy_helper.from_array(w.astype(np.float32), name) for name, w in weights.items()],
+    )
+    proto = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    path = tmp_path / "small.onnx"
+    onnx.save(proto, path)
+    return path
+
+
+# inspect
+
+
+def test_inspect_lists_the_weights_and_the_signature(model: Path):
+    result = run("inspect", model)
+    assert result.exit_code == 0
+    assert "conv.weight" in result.stdout
+    assert "4x3x3x3" in result.stdout
+    assert "148" in result.stdout
+    assert "image  FLOAT [N, 3, 8, 8]" in result.stdout
+
+
+def test_inspect_prints_the_promised_json(model: Path):
+    document = json.loads(run("inspect", model, "--json").stdout)
+    assert document["model"] == str(model)
+    conv, fc = document["weights"]
+    assert conv == {
+        "name": "conv.weight",
+        "scope": "",
+        "operator": "Conv",
+        "nodes": ["conv"],
+        "shape": [4, 3, 3, 3],
+        "dtype": "FLOAT",
+        "count": 108,
+        "out_axis": 0,
+        "in_axis": 1,
+        "pruned": True,
+        "trainable": conv["trainable"],
+        "reason": "",
+        "chain": [],
+    }
+    assert conv["trainable"] in (True, False, None)
+    assert (fc["out_axis"], fc["in_axis"]) == (0, 1)
+    assert document["inputs"] == [{"name": "image", "shape": ["N", 3, 8, 8], "dtype": "FLOAT"}]
+    assert document["outputs"] == [{"name": "scores", "shape": ["N", 10], "dtype": "FLOAT"}]
+
+
+def test_inspect_says_why_a_weight_is_not_pruned(model: Path):
+    weights = json.loads(run("inspect", model, "--exclude", "^fc", "--json").stdout)["weights"]
+    assert [weight["pruned"] for weight in weights] == [True, False]
+    assert "excluded" in weights[1]["reason"]
+    assert "no: excluded" in run("inspect", model, "--exclude", "^fc").stdout
+
+
+def test_quiet_prints_nothing(model: Path):
+    assert run("inspect", model, "-q").output == ""
+
+
+def test_what_is_no_onnx_file_is_refused(tmp_path: Path, model: Path):
+    garbage = tmp_path / "garbage.onnx"
+    garbage.write_bytes(b"this is not a model at all")
+    assert str(garbage) in error_of(run("inspect", garbage), 4)
+    truncated = tmp_path / "truncated.onnx"
+    truncated.write_bytes(model.read_bytes()[:200])
+    assert str(truncated) in error_of(run("inspect", truncated), 4)
+
+
+def test_verbose_shows_the_traceback(tmp_path: Path):
+    garbage = tmp_path / "garbage.onnx"
+    garbage.write_bytes(b"this is not a model at all")
+    result = run("inspect", garbage, "-v")
+    assert result.exit_code == 4
+    assert "Traceback" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("Error: ")
+
+
+# recipes
+
+
+def test_recipes_are_listed(model: Path):
+    result = run("recipes")
+    assert result.exit_code == 0
+    assert "unipts-paper" in result.stdout
+    assert set(json.loads(run("recipes", "--json").stdout)) >= {"unipts", "unipts-paper"}
+
+
+def test_a_printed_recipe_is_a_recipe(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(run("recipes", "unipts").stdout)
+    assert load_recipe(path) == load_recipe("unipts")
+
+
+def test_an_unknown_recipe_is_refused_with_the_known_ones():
+    assert "unipts, unipts-paper" in error_of(run("recipes", "best"), 2)
+
+
+# Help and usage
+
+
+def test_help_shows_options_in_groups_and_examples():
+    text = run("compress", "-h").stdout
+    places = [text.index(f"{heading}:\n") for heading in ("Method", "Data", "Output", "Run")]
+    assert places == sorted(places)
+    assert "onnx-unipts compress model.onnx --sparsity 0.9" in text
+    assert run("compress", "--help").stdout == text
+
+
+def test_the_group_names_every_command_and_the_version():
+    text = run("-h").stdout
+    for command in ("compress", "inspect", "evaluate", "search", "recipes", "doctor"):
+        assert f"\n  {command} " in text
+    assert run("--version").stdout.startswith("onnx-unipts, version ")
+
+
+def test_help_imports_neither_numpy_nor_a_runtime():
+    program = (
+        "import sys\nfrom onnx_unipts.cli import main\n"
+        "main(['compress', '-h'], standalone_mode=False)\n"
+        "heavy = {'numpy', 'onnx', 'onnxruntime', 'onnx_ir', 'pydantic'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert child.returncode == 0, child.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sparsity", "1.5"], "'--sparsity': 1.5 is not in the range 0<x<1"),
+        (["--sparsity", "0"], "'--sparsity': 0.0 is not in the range 0<x<1"),
+        (["--sparsity", "1"], "is not in the range 0<x<1"),
+        (["--sparsity", "nan"], "allowed: a number above 0 and below 1"),
+        (["--sparsity", "most"], "'most' is not a valid float"),
+        ([], "--sparsity is missing"),
+        (["--sparsity", "0.9", "--epochs", "-1"], "training.epochs is -1; allowed: an integer"),
+        (["--sparsity", "0.9", "--lr", "0"], "training.learning_rate is 0.0; allowed: a number"),
+        (["--sparsity", "0.9", "--set", "training.epoch=1"], "did you mean training.epochs?"),
+        (["--sparsity", "0.9", "--set", "epochs"], "expected key=value"),
+        (["--sparsity", "0.9", "--recipe", "best"], "unknown recipe 'best'"),
+        (["--sparsity", "0.9", "--mean", "1,a"], "'1,a' is not a list of numbers"),
+        (["--sparsity", "0.9", "--std", "1,0,1"], "--std"),
+        (["--sparsity", "0.9", "--input-shape", "image:3,a"], "--input-shape 'image:3,a'"),
+        (["--sparsity", "0.9", "--format", "packed"], "'packed'"),
+        (["--sparsity", "0.9", "--jobs", "0"], "'--jobs'"),
+        (["--sparsety", "0.9"], "No such option '--sparsety'"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_wrong_option_is_a_usage_error(model: Path, arguments: list[str], message: str):
+    before = sorted(model.parent.iterdir())
+    assert message in error_of(run("compress", model, *arguments), 2)
+    assert sorted(model.parent.iterdir()) == before
+
+
+def test_a_wrong_output_is_refused_before_any_work(model: Path, tmp_path: Path):
+    for option, path, message in (
+        ("-o", tmp_path, "is a directory"),
+        ("-o", tmp_path / "missing" / "out.onnx", "does not exist"),
+        ("-o", model, "is the model itself"),
+        ("--save-recipe", tmp_path, "is a directory"),
+    ):
+        result = run("compress", model, "--sparsity", "0.9", option, path)
+        assert message in error_of(result, 2)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["small.onnx"]
+
+
+def test_a_missing_model_and_a_misspelt_command_are_usage_errors():
+    assert "nowhere.onnx' does not exist" in error_of(run("inspect", "nowhere.onnx"), 2)
+    assert "Did you mean 'inspect'?" in error_of(run("inspct", "model.onnx"), 2)
+
+
+# What commands raise
+
+
+@pytest.fixture
+def raising(monkeypatch: pytest.MonkeyPatch):
+    """Add a command to the group that raises what it is told to."""
+    told: list[BaseException] = []
+
+    @click.command(cls=Command)
+    @show_options
+    @run_options
+    def raise_it(show: object, run: object) -> None:
+        raise told[0]
+
+    monkeypatch.setitem(main.commands, "raise", raise_it)
+
+    def invoke(error: BaseException, *arguments: str) -> Result:
+        told[:] = [error]
+        return run("raise", *arguments)
+
+    return invoke
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (OnnxUniptsError, 1),
+        (UsageError, 2),
+        (BrokenEnvironmentError, 3),
+        (UnsupportedModelError, 4),
+        (TargetMissedError, 5),
+    ],
+)
+def test_errors_for_the_user_have_their_exit_codes(raising, kind, code):
+    line = error_of(raising(kind("model.onnx: two\nlines")), code)
+    assert line == "Error: model.onnx: two lines"
+
+
+def test_unexpected_exceptions_end_with_1_and_the_way_to_the_traceback(raising):
+    line = error_of(raising(ValueError("weights [3] are odd")), 1)
+    assert line == "Error: ValueError: weights [3] are odd; run again with -v for the traceback"
+    assert "Traceback" in raising(ValueError("odd"), "-v").stderr
+
+
+def test_an_interrupt_ends_with_130_and_the_way_to_go_on(raising):
+    line = error_of(raising(KeyboardInterrupt()), 130)
+    assert line == "Error: interrupted; run again with --resume to go on"
+
+
+def test_a_reader_that_goes_away_is_no_error(model: Path):
+    program = "from onnx_unipts.cli import main; main(prog_name='onnx-unipts')"
+    reader, writer = os.pipe()
+    os.close(reader)
+    child = subprocess.run(
+        [sys.executable, "-c", program, "inspect", str(model)],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writer)
+    assert "Traceback" not in child.stderr
+    assert "Error" not in child.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_ctrl_c_reaches_the_group():
+    program = (
+        "import click, time\nfrom onnx_unipts.cli import main\n"
+        "@main.command()\ndef wait():\n    print('waiting', flush=True)\n    time.sleep(60)\n"
+        "main(['wait'])"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout.readline() == "waiting\n"
+    time.sleep(0.1)
+    child.send_signal(signal.SIGINT)
+    _, stderr = child.communicate(timeout=30)
+    assert child.returncode == 130
+    assert stderr == "Error: interrupted\n"
