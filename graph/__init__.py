@@ -1,1 +1,1 @@
-"""What knows ONNX graphs: reading, finding weights, rewriting. Imports nothing of the layers above."""
+"""What knows ONNX graphs: reading, finding weights, rewriting; imports nothing from above."""

@@ -76,7 +76,8 @@ def _are_sinusoids(filters: np.ndarray) -> bool:
     # In order once, or twice where the sines stand behind the cosines, then up or down alike.
     steps = np.diff(frequencies)
     breaks = min(np.count_nonzero(steps < 0), np.count_nonzero(steps > 0))
-    return breaks <= 1 and all(share >= NARROW_SHARE for _, share in peaks)
+    in_order = bool(breaks <= 1) and len(np.unique(frequencies)) >= BANDS
+    return in_order and all(share >= NARROW_SHARE for _, share in peaks)
 
 
 def _peaks(filters: np.ndarray) -> list[tuple[float, float]]:

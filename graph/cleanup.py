@@ -132,9 +132,8 @@ def _expose(model: ir.Model, parameters: Collection[str]) -> ir.Model:
     common.InlinePass()(model)
     inputs = {key: _input_like(stored[key].tensor) for key in parameters}
     for copy in stored_tensors(model).values():
-        key = copy.value.meta.get("parameter")
-        if key is not None:
-            _replace(copy.value, inputs[key])
+        if (marked := copy.value.meta.get("parameter")) is not None:
+            _replace(copy.value, inputs[marked])
     for key, value in inputs.items():
         value.name = key
         model.graph.inputs.append(value)
@@ -145,7 +144,7 @@ def _expose(model: ir.Model, parameters: Collection[str]) -> ir.Model:
 
 
 def _input_like(tensor: ir.TensorProtocol) -> ir.Value:
-    shape = ir.Shape(tensor.shape)
+    shape = ir.Shape(tensor.shape.numpy())
     return ir.Value(type=ir.TensorType(tensor.dtype), shape=shape, const_value=tensor)
 
 
@@ -244,8 +243,8 @@ def _with_interface(model: ir.Model, original: ir.Model) -> ir.Model:
 def _frozen_shape(
     value: ir.Value, batch: int, names: set[str], shapes: Mapping[str, Sequence[int]]
 ) -> ir.Shape | None:
-    if value.name in shapes:
-        return ir.Shape(shapes[value.name])
+    if (given := shapes.get(value.name or "")) is not None:
+        return ir.Shape(given)
     if value.shape is None:
         return None
     dims = enumerate(value.shape)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
 
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 
@@ -77,28 +77,17 @@ def save_model(model: ir.Model, path: str | os.PathLike[str]) -> None:
     target = Path(os.path.realpath(path))
     _check_target(target, path)
     external = _to_store_externally(model)
-    with contextlib.ExitStack() as stack:
-        try:
+    try:
+        with contextlib.ExitStack() as stack:
             if external:
-                old, new = _data_files(target)
-                references = _write_external_data(external, stack, new)
-                stack.enter_context(_substituted(references))
-            content = _as_in_file(model).SerializeToString(deterministic=True)
-            _write(stack, _temporary(target), [content])
-            if external:
-                _move_into_place(new)
-            try:
+                _save_with_data(model, external, target, stack)
+            else:
+                _write(stack, _temporary(target), [_content(model)])
                 _move_into_place(target)
-            except OSError:
-                if external:
-                    new.unlink(missing_ok=True)
-                raise
-            if external:
-                old.unlink(missing_ok=True)
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
-        except EncodeError as error:
-            raise UnsupportedModelError(f"{path}: too large for an ONNX file: {error}") from error
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
+    except EncodeError as error:
+        raise UnsupportedModelError(f"{path}: too large for an ONNX file: {error}") from error
 
 
 def serialize(model: ir.Model) -> bytes:
@@ -531,7 +520,7 @@ def _proto_graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.Fun
 # Writing
 
 
-def _as_in_file(model: ir.Model) -> onnx.ModelProto:
+def _content(model: ir.Model) -> bytes:
     """Serialize as the file was: without the value infos onnx-ir adds for initializers."""
     proto = to_proto(model)
     stored = stored_tensors(model).values()
@@ -545,7 +534,7 @@ def _as_in_file(model: ir.Model) -> onnx.ModelProto:
                 del graph.value_info[index]
     if sparse:
         _sparsify(proto, sparse)
-    return proto
+    return bytes(proto.SerializeToString(deterministic=True))
 
 
 def _check_target(target: Path, given: str | os.PathLike[str]) -> None:
@@ -596,7 +585,7 @@ def _write_external_data(
                 offset,
                 tensor.nbytes,
                 tensor.dtype,
-                shape=ir.Shape(tensor.shape),
+                shape=ir.Shape(tensor.shape.numpy()),
                 name=value.name or "",
             )
             references.append((value, reference))
@@ -640,10 +629,23 @@ def _move_into_place(target: Path) -> None:
     os.replace(temporary, target)
 
 
-def _data_files(target: Path) -> tuple[Path, Path]:
-    """Return the data file that the model at ``target`` may use, and the one to write."""
+def _save_with_data(
+    model: ir.Model, external: list[ir.Value], target: Path, stack: contextlib.ExitStack
+) -> None:
+    in_use = _data_locations(target)
     first, second = (target.with_name(target.name + end) for end in (".data", ".1.data"))
-    return (first, second) if first.name in _data_locations(target) else (second, first)
+    old, new = (first, second) if first.name in in_use else (second, first)
+    references = _write_external_data(external, stack, new)
+    with _substituted(references):
+        _write(stack, _temporary(target), [_content(model)])
+    _move_into_place(new)
+    try:
+        _move_into_place(target)
+    except OSError:
+        new.unlink()
+        raise
+    if old.name in in_use:
+        old.unlink(missing_ok=True)
 
 
 def _data_locations(target: Path) -> set[str]:

@@ -335,7 +335,7 @@ def _unused(name: str, taken: set[str | None]) -> str:
 def statistics_mean(
     batches: Sequence[Mapping[str, np.ndarray]], normalizations: Iterable[Normalization]
 ) -> dict[str, np.ndarray]:
-    """Pool the observed statistics of equal batches: total mean and total variance by tensor name."""
+    """Pool the observed statistics of equal batches: total mean and variance by tensor name."""
     pooled = {}
     for norm in normalizations:
         means = np.stack([batch[f"{norm.mean}/observed"] for batch in batches]).astype(np.float64)

@@ -90,23 +90,29 @@ def _all_nodes(model: ir.Model) -> Iterator[ir.Node]:
 def _replace_sampling(model: ir.Model, node: ir.Node) -> None:
     """Turn Upsample (opset 7 and 9) or the Resize of opset 10 into the Resize of opset 13.
 
-    They sample at output position / scale, nearest rounds down: the asymmetric mode of today.
+    They sample at output position / scale, which is the asymmetric mode of today. Nearest rounds
+    down, and up where the image shrinks: no specification says so, onnxruntime does.
     """
     mode = node.attributes["mode"].as_string() if "mode" in node.attributes else "nearest"
     scales = node.inputs[1] if len(node.inputs) > 1 else None
     if scales is None:
-        numbers = np.float32(node.attributes["scales"].as_floats())
+        numbers = np.array(node.attributes["scales"].as_floats(), np.float32)
         scales = _constant(model, node, "scales", numbers)
     attributes = {"mode": mode, "coordinate_transformation_mode": "asymmetric"}
     if mode == "nearest":
-        attributes["nearest_mode"] = "floor"
+        attributes["nearest_mode"] = "ceil" if _shrinks(scales) else "floor"
     _replace(node, ir.node("Resize", [node.inputs[0], None, scales], attributes))
+
+
+def _shrinks(scales: ir.Value) -> bool:
+    tensor = ir.convenience.get_const_tensor(scales)
+    return tensor is not None and bool(tensor.numpy().max() <= 1 and tensor.numpy().min() < 1)
 
 
 def _replace_image_scaler(model: ir.Model, node: ir.Node) -> None:
     """Write scale * x + bias; the bias is one number per channel of an image (N, C, H, W)."""
     scale = node.attributes["scale"].as_float() if "scale" in node.attributes else 1.0
-    bias = np.float32(node.attributes["bias"].as_floats()).reshape(1, -1, 1, 1)
+    bias = np.array(node.attributes["bias"].as_floats(), np.float32).reshape(1, -1, 1, 1)
     _replace_linear(model, node, np.float32(scale), bias)
 
 
@@ -165,7 +171,7 @@ def _constant(model: ir.Model, node: ir.Node, suffix: str, array: _Array) -> ir.
     value = ir.Value(
         name=f"{node.outputs[0].name}_{suffix}",
         type=ir.TensorType(tensor.dtype),
-        shape=ir.Shape(tensor.shape),
+        shape=ir.Shape(tensor.shape.numpy()),
         const_value=tensor,
     )
     model.graph.register_initializer(value)

@@ -1,4 +1,4 @@
-"""The registry behind every kind of plugin: rewrite rules, allocators, patterns, sources, losses."""
+"""The registry behind every kind of plugin: rewrite rules, allocators, sources, objectives."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Registry(Mapping[str, T], Generic[T]):
         return decorate
 
     def __getitem__(self, name: str) -> T:
-        """Return the plugin called ``name``; `UsageError` lists the known names if there is none."""
+        """Return the plugin called ``name``; raises `UsageError` that lists the known names."""
         self._discover()
         if name not in self._plugins:
             known = ", ".join(self)

@@ -28,6 +28,7 @@ from onnx_unipts.output_file import atomic_path, check_output_file
 from onnx_unipts.pipeline import Outcome, SearchOutcome, run_compression, run_search
 from onnx_unipts.progress import Progress, Quiet
 from onnx_unipts.recipe import Recipe, load_recipe
+from onnx_unipts.report.document import Outcome as Report
 from onnx_unipts.report.document import (
     describe_file,
     evaluation_document,
@@ -35,7 +36,6 @@ from onnx_unipts.report.document import (
     layer_sparsities,
     report_document,
 )
-from onnx_unipts.report.document import Outcome as Report
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.targets import choose_targets
 from onnx_unipts.training.ort import inference_session
@@ -302,7 +302,7 @@ def _report(job: Job, outcome: Outcome, seconds: float) -> Report:
 
 
 def _measure(job: Job, outcome: Outcome) -> tuple[dict[str, Fidelity], dict[str, Accuracy]]:
-    """Compare before and after recovery with the dense model, on evaluation data if there is any."""
+    """Compare before and after recovery with the dense model, best on evaluation data."""
     data = job.eval_data or job.data.subset(_sample(len(job.data)))
     targets = choose_targets(job.dense)
     models: dict[str, bytes | str] = {

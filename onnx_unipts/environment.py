@@ -77,8 +77,8 @@ def check_training_runtime() -> None:
 def probe_runtime() -> Runtime:
     """Import ``onnxruntime`` into this process and return what came of it."""
     try:
+        package = importlib.import_module("onnx_unipts.graph.runtime").onnxruntime
         state = importlib.import_module("onnxruntime.capi._pybind_state")
-        package = importlib.import_module("onnxruntime")
     except Exception as error:
         missing = isinstance(error, ModuleNotFoundError) and error.name == "onnxruntime"
         reason = " ".join(f"{type(error).__name__}: {error}".split())

@@ -1,4 +1,4 @@
-"""The way from a dense model file to a sparse one: prepare, search, train, finish, verify, report."""
+"""The way from a dense model to a sparse one: student, search, training, finish."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def _pruned_only(job: Job, student: Student, kept: Kept) -> ir.Model:
     model = job.load()
     masks = {k: magnitude_mask(t, kept[k]) for k, t in _prunable_tensors(job, student).items()}
     stored = read_tensors(model, job.keys)
-    write_tensors(model, {k: np.where(masks[k], stored[k], 0).astype(stored[k].dtype) for k in masks})
+    write_tensors(model, {key: np.where(mask, stored[key], 0) for key, mask in masks.items()})
     return model
 
 
@@ -197,8 +197,9 @@ def _train(
     if trainer.unreached:
         job.warn(f"no gradient reaches {', '.join(trainer.unreached)}: pruned without training")
     if state.epoch < settings.epochs:
-        for state in trainer.epochs(state, job.progress):
-            _save_state(run, state)
+        for reached in trainer.epochs(state, job.progress):
+            _save_state(run, reached)
+            state = reached
     return state, list(trainer.unreached)
 
 

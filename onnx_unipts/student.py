@@ -204,8 +204,11 @@ def _observe(
 
 
 def _add_bias(model: ir.Model, weight: str, bias: np.ndarray) -> str:
-    node = next(n for n in model.graph if n.inputs and any(
-        v is not None and v.name == weight for v in n.inputs[1:2]))
+    node = next(
+        n
+        for n in model.graph
+        if n.inputs and any(v is not None and v.name == weight for v in n.inputs[1:2])
+    )
     name = f"{weight}/bias"
     value = ir.Value(name=name, const_value=ir.tensor(bias, name=name))
     model.graph.register_initializer(value)

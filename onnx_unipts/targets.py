@@ -1,4 +1,4 @@
-"""What is compared between dense and sparse model: one target per float output, and its divergence."""
+"""What is compared between dense and sparse model: one target per float output."""
 
 from __future__ import annotations
 

@@ -14,6 +14,9 @@ import onnx
 import pytest
 from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
+
+from onnx_unipts.cli import main
+from onnx_unipts.cli.options import Command, run_options, show_options
 from onnx_unipts.graph.errors import (
     BrokenEnvironmentError,
     OnnxUniptsError,
@@ -21,9 +24,6 @@ from onnx_unipts.graph.errors import (
     UnsupportedModelError,
     UsageError,
 )
-
-from onnx_unipts.cli import main
-from onnx_unipts.cli.options import Command, run_options, show_options
 from onnx_unipts.recipe import load_recipe
 
 
@@ -154,6 +154,102 @@ def test_a_printed_recipe_is_a_recipe(tmp_path: Path):
 
 def test_an_unknown_recipe_is_refused_with_the_known_ones():
     assert "unipts, unipts-paper" in error_of(run("recipes", "best"), 2)
+
+
+# compress, search, evaluate
+
+QUICK = (
+    *("--sparsity", "0.75", "--num-samples", "32", "--batch-size", "8", "--epochs", "2"),
+    *("--set", "allocation.search.generations=1", "--set", "allocation.search.population=4"),
+)
+
+
+def zeros_of(path: Path) -> int:
+    """Count the zeros of the prunable weights in the file at ``path``."""
+    tensors = {t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
+    return sum(int((tensors[name] == 0).sum()) for name in ("conv.weight", "fc.weight"))
+
+
+def test_compress_writes_the_model_and_prints_the_report(model: Path, tmp_path: Path):
+    result = run("compress", model, *QUICK, "--json")
+    assert result.exit_code == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert zeros_of(tmp_path / "small.sparse.onnx") == report["sparsity"]["zeros"] == 111
+    assert json.loads((tmp_path / "small.sparse.run" / "report.json").read_text()) == report
+    assert report["command"].startswith(f"onnx-unipts compress {model} --sparsity 0.75")
+    assert report["recipe"]["training"]["epochs"] == 2
+    assert "Warning: " in result.stderr
+    assert report["warnings"]
+
+
+def test_compress_prints_tables_alone_on_standard_output(model: Path, tmp_path: Path):
+    result = run("compress", model, *QUICK, "-o", tmp_path / "out.onnx")
+    assert result.exit_code == 0, result.stderr
+    assert "111 of 148 weights are zero" in result.stdout
+    assert "training" in result.stderr
+    assert "Warning" not in result.stdout
+
+
+def test_quiet_leaves_warnings_alone(model: Path):
+    result = run("compress", model, *QUICK, "-q")
+    assert result.exit_code == 0, result.stderr
+    assert result.stdout == ""
+    assert all(line.startswith("Warning: ") for line in result.stderr.splitlines())
+
+
+def test_a_dry_run_writes_nothing_but_the_recipe(model: Path, tmp_path: Path):
+    recipe = tmp_path / "mine.yaml"
+    result = run("compress", model, *QUICK, "--dry-run", "--save-recipe", recipe)
+    assert result.exit_code == 0, result.stderr
+    assert "nothing was written" in result.stdout
+    assert load_recipe(recipe).training.epochs == 2
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["mine.yaml", "small.onnx"]
+
+
+def test_a_search_can_be_gone_on_with(model: Path, tmp_path: Path):
+    found = run("search", model, *QUICK)
+    assert found.exit_code == 0, found.stderr
+    assert "111 of 148 weights will be zero" in found.stdout
+    assert (tmp_path / "small.sparse.run" / "allocation.json").exists()
+    assert not (tmp_path / "small.sparse.onnx").exists()
+    resumed = run("compress", model, *QUICK, "--resume")
+    assert resumed.exit_code == 0, resumed.stderr
+    again = tmp_path / "again.onnx"
+    unbroken = run("compress", model, *QUICK, "-o", again)
+    assert unbroken.exit_code == 0, unbroken.stderr
+    assert again.read_bytes() == (tmp_path / "small.sparse.onnx").read_bytes()
+
+
+def test_resuming_with_other_settings_is_refused(model: Path):
+    assert run("search", model, *QUICK).exit_code == 0
+    result = run("compress", model, *QUICK, "--lr", "0.5", "--resume", "-q")
+    message = error_of_last_line(result, 2)
+    assert "recipe.training.learning_rate was 0.01, is 0.5" in message
+
+
+def error_of_last_line(result: Result, exit_code: int) -> str:
+    """Return the error of a command that warned before."""
+    assert result.exit_code == exit_code, result.output
+    *before, last = result.stderr.splitlines()
+    assert all(line.startswith("Warning: ") for line in before)
+    assert last.startswith("Error: ")
+    return last
+
+
+def test_evaluate_compares_two_files(model: Path, tmp_path: Path):
+    assert run("compress", model, *QUICK, "-q").exit_code == 0
+    data = tmp_path / "data.npz"
+    rng = np.random.default_rng(1)
+    images = rng.standard_normal((40, 3, 8, 8)).astype(np.float32)
+    np.savez(data, image=images, labels=rng.integers(0, 10, 40))
+    arguments = ("evaluate", model, tmp_path / "small.sparse.onnx", "--data", data)
+    document = json.loads(run(*arguments, "--json").stdout)
+    assert document["sparsity"]["zeros"] == 111
+    assert set(document["accuracy"]) == {"dense", "sparse", "interval", "samples"}
+    assert document["fidelity"]["sparse"]["samples"] == 40
+    table = run(*arguments).stdout
+    assert "accuracy" in table
+    assert "95 % interval" in table
 
 
 # Help and usage

@@ -7,7 +7,10 @@ import sys
 from importlib.metadata import requires
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from onnx_unipts.environment import check_training_runtime, describe, versions
 
@@ -163,25 +166,65 @@ def test_torch_is_not_required():
     assert not [r for r in requires("onnx-unipts") if r.lower().startswith("torch")]
 
 
-def test_torch_is_neither_needed_nor_imported():
+def test_torch_is_neither_needed_nor_imported_by_any_module():
     program = """
 import importlib, pkgutil, sys
 
+asked = []
+
 class Blocked:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "torchvision"):
-            raise ImportError(f"{name} was asked for")
+        if name.partition(".")[0] == "torch":
+            asked.append(name)
+            raise ImportError(f"{name} is blocked")
 
 sys.meta_path.insert(0, Blocked())
 import onnx_unipts
-names = [m.name for m in pkgutil.walk_packages(onnx_unipts.__path__, "onnx_unipts.")]
-for name in names:
-    importlib.import_module(name)
-assert "torch" not in sys.modules
-print(len(names))
+count = 0
+for module in pkgutil.walk_packages(onnx_unipts.__path__, "onnx_unipts."):
+    importlib.import_module(module.name)
+    assert not asked, f"{module.name} imports {asked}"
+    count += 1
+print(count)
 """
     child = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120
     )
     assert child.returncode == 0, child.stderr
     assert int(child.stdout) > 20
+
+
+def test_the_training_package_stays_reachable():
+    """Users of ``onnxruntime.training`` in the same process find it as they always did."""
+    program = (
+        "import sys\nfrom onnx_unipts.graph.runtime import onnxruntime\n"
+        "assert onnxruntime.InferenceSession\n"
+        "assert 'onnxruntime.training' not in sys.modules\n"
+        "from importlib.util import find_spec\nassert find_spec('onnxruntime').origin\n"
+    )
+    child = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert child.returncode == 0, child.stderr
+
+
+def test_compress_works_where_torch_cannot_be_imported(tmp_path: Path):
+    weight = np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "small",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 4])],
+        [numpy_helper.from_array(weight, "w")],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, ir_version=8, opset_imports=opset), tmp_path / "small.onnx")
+    for name in ("torch", "torchvision"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('torch was imported')")
+    result = run(
+        *("compress", str(tmp_path / "small.onnx"), "--sparsity", "0.5", "--epochs", "1"),
+        *("--num-samples", "32", "--batch-size", "8", "--set", "allocation.search.generations=1"),
+        path=tmp_path,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "16 of 32 weights are zero" in result.stdout

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx_unipts.graph.errors import UsageError
 
+from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.recipe import Recipe, list_recipes, load_recipe, parse_settings
 
 

@@ -7,9 +7,9 @@ import zlib
 
 import numpy as np
 import pytest
-from onnx_unipts.graph.prunable import PrunableWeight
 
 from onnx_unipts.evaluation import Accuracy, Fidelity
+from onnx_unipts.graph.prunable import PrunableWeight
 from onnx_unipts.json_text import to_json
 from onnx_unipts.recipe import Recipe
 from onnx_unipts.report import (
@@ -20,7 +20,12 @@ from onnx_unipts.report import (
     layer_sparsities,
     report_document,
 )
-from onnx_unipts.report.terminal import print_evaluation, print_report
+from onnx_unipts.report.terminal import (
+    print_evaluation,
+    print_plan,
+    print_report,
+    print_search,
+)
 
 LAYERS = [
     LayerSparsity("/stage1/block[0]/conv.weight", "Conv", (16, 3, 3, 3), 432, 200),
@@ -51,6 +56,8 @@ def report(tmp_path) -> dict:
             "before_recovery": Accuracy(100, 24),
             "after_recovery": Accuracy(100, 80),
         },
+        data={"description": "1000 images from photos/", "samples": 1000, "skipped": 0},
+        measured_on={"description": "100 images from test/", "samples": 100, "skipped": 0},
         time={"search_seconds": 10.0, "training_seconds": 200.0, "total_seconds": 4000.0},
         search={"evaluations": 100, "images": 25600, "best_by_generation": [-1.0, -0.5]},
         training={"steps": 480, "images": 30720, "loss": [np.float32(0.5), float("nan")]},
@@ -148,6 +155,9 @@ def test_the_table_fits_80_columns_and_shows_every_measure(report: dict):
         "training 3 min 20 s",
         "total 1 h 06 min",
         "400.00 MB",
+        "100 candidates on 25,600 samples, best fitness -0.5",
+        "1000 images from photos/",
+        "100 images from test/",
     ):
         assert expected in text
 
@@ -159,6 +169,22 @@ def test_long_names_stay_on_one_line_in_a_pipe(report: dict):
     print_report(report, stream)
     (line,) = [line for line in stream.getvalue().splitlines() if name in line]
     assert "46.30 %" in line
+
+
+def test_a_search_shows_the_allocation_and_not_the_dense_model(report: dict):
+    kept = [{"name": layer.name, "kept": layer.count // 4} for layer in LAYERS]
+    report["allocation"] = {"layers": kept}
+    stream = io.StringIO()
+    print_search(report, stream)
+    assert "75.00 %" in stream.getvalue()
+    assert "804 of 1,072 weights will be zero" in stream.getvalue()
+
+
+def test_a_plan_says_that_nothing_was_written(report: dict):
+    stream = io.StringIO()
+    print_plan(report, stream)
+    assert "75.00 % of the 1,072 weights in 2 tensors" in stream.getvalue()
+    assert "nothing was written" in stream.getvalue()
 
 
 def test_an_evaluation_shows_dense_beside_sparse(report: dict):

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from onnx_unipts.graph.errors import UsageError
 
+from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.output_file import atomic_path, check_output_file
 from onnx_unipts.run_directory import RunDirectory
 

@@ -19,6 +19,7 @@ from onnx_unipts.graph.differentiable.rule import (
     Names,
     Result,
     Rule,
+    infer,
     rule_name,
 )
 
@@ -43,6 +44,8 @@ def make_differentiable(model: ir.Model) -> list[str]:
     log = []
     while pending:
         node = pending.popleft()
+        if any(output.shape is None for output in node.outputs):
+            infer(node, model.graph.opset_imports[""])  # behind an operator that is not of ONNX
         if rule_name(node) not in RULES or not _is_float(node):
             continue
         rule = RULES[rule_name(node)]
@@ -64,9 +67,12 @@ def _separate_inputs(graph: ir.Graph, names: Names) -> None:
     """
     for value in graph.inputs:
         uses = value.uses()
-        if len(uses) < 2 or len({node for node, _ in uses}) > 1:
+        readers = {node for node, _ in uses}
+        if len(uses) < 2 or len(readers) > 1:
             continue
-        node = next(iter(uses))[0]
+        node = readers.pop()
+        if node.graph is not graph:
+            continue
         copy = ir.node("Identity", [value], name=names.fresh(f"{value.name}/Identity"))
         copy.outputs[0].name = names.fresh(f"{value.name}/copy")
         copy.outputs[0].type, copy.outputs[0].shape = value.type, value.shape
@@ -103,7 +109,7 @@ def _replace(
             graph.register_initializer(initializer)
     graph.insert_before(node, builder.nodes)
     for old, value in zip(node.outputs, values, strict=False):
-        if value is None:
+        if value is None or not old.name:
             continue
         value.type = old.type or value.type
         value.shape = old.shape or value.shape
@@ -121,7 +127,7 @@ def _remove(graph: ir.Graph, node: ir.Node) -> None:
         if value.uses() or value.is_graph_output():
             continue
         if value.is_initializer():
-            del graph.initializers[value.name]
+            graph.initializers.pop(value.name or "")
         elif producer is not None and not any(
             output.uses() or output.is_graph_output() for output in producer.outputs
         ):

@@ -8,12 +8,17 @@ from onnx_unipts.graph.differentiable.rule import RULES, Builder, Result
 __all__ = ["cum_sum"]
 
 
+LONG = 4096  # elements along the axis
+
+
 @RULES.register("CumSum")
 def cum_sum(node: ir.Node, op: Builder) -> Result:
     """MatMul with a constant triangular matrix."""
     x, axis = op.inputs(2)
     shape = op.shape(x)
     where = int(op.constant(axis)) % len(shape)
+    if shape[where] > LONG:
+        return f"a matrix for axis {where} would be too large"
     exclusive = node.attributes.get_int("exclusive", 0)
     weights = np.triu(np.ones((shape[where], shape[where]), np.float32), exclusive)
     if node.attributes.get_int("reverse", 0):

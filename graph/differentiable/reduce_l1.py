@@ -11,5 +11,7 @@ __all__ = ["reduce_l1"]
 def reduce_l1(node: ir.Node, op: Builder) -> Result:
     """ReduceSum(|x|)."""
     (x,) = op.inputs(1)
-    keepdims = node.attributes.get_int("keepdims", 1)
-    return op.reduce("ReduceSum", op.Abs(x), op.axes(op.rank(x)), keepdims)
+    axes = op.axes(op.rank(x))
+    if not axes:
+        return op.Identity(x)
+    return op.reduce("ReduceSum", op.Abs(x), axes, node.attributes.get_int("keepdims", 1))

@@ -11,5 +11,7 @@ __all__ = ["reduce_log_sum"]
 def reduce_log_sum(node: ir.Node, op: Builder) -> Result:
     """Log(ReduceSum(x))."""
     (x,) = op.inputs(1)
-    keepdims = node.attributes.get_int("keepdims", 1)
-    return op.Log(op.reduce("ReduceSum", x, op.axes(op.rank(x)), keepdims))
+    axes = op.axes(op.rank(x))
+    if not axes:
+        return op.Identity(x)
+    return op.Log(op.reduce("ReduceSum", x, axes, node.attributes.get_int("keepdims", 1)))

@@ -1,6 +1,7 @@
 """Resize has no gradient on the CPU."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -11,22 +12,33 @@ from onnx_unipts.graph.differentiable.rule import RULES, Builder, Result
 __all__ = ["resize"]
 
 
+LARGE = 2**24  # elements of a matrix
+
+
 @RULES.register("Resize")
 def resize(node: ir.Node, op: Builder) -> Result:
-    """Gather (nearest) or MatMul with a constant matrix along each axis."""
+    """MatMul with a constant matrix along each axis."""
     x, roi, scales, sizes = op.inputs(4)
+    mode = node.attributes.get_string("coordinate_transformation_mode", "half_pixel")
+    outside = node.attributes.get_float("extrapolation_value", 0.0)
+    if mode == "tf_crop_and_resize" and outside != 0:
+        return "its extrapolation_value is not zero"
     shape = list(op.shape(x))
     if node.attributes.get_string("keep_aspect_ratio_policy", "stretch") != "stretch":
         return "keep_aspect_ratio_policy is not stretch"
     axes = node.attributes.get_ints("axes", range(len(shape)))
+    if min(axes) < 0:
+        return "its axes are counted from the end, which onnxruntime gets wrong"
     by_scale = scales is not None and op.constant(scales).size > 0
     amounts = op.constant(scales if by_scale else sizes)
     corners = op.constant(roi) if roi is not None else np.empty(0)
     for index, axis in enumerate(axes):
+        if shape[axis] * op.shape(node.outputs[0])[axis] > LARGE:
+            return f"a matrix for axis {axis} would be too large"
         window = corners[index :: len(axes)] if corners.size else None
         matrix = _interpolation(node, op.opset, shape[axis], amounts[index], window)
         if not np.array_equal(matrix, np.eye(shape[axis])):
-            x = _apply(op, x, shape, axis % len(shape), matrix)
+            x = _apply(op, x, shape, axis, matrix)
             shape[axis] = len(matrix)
     return x
 
@@ -65,19 +77,15 @@ def _interpolation(
     return session.run(None, {"x": np.eye(size, dtype=np.float32)})[0].T
 
 
-def _stored(name: str, values: Sequence[float], dtype: str) -> ir.Value:
+def _stored(name: str, values: Sequence[Any], dtype: str) -> ir.Value:
     tensor = ir.tensor(np.array(values, dtype), name=name)
-    return ir.val(name, tensor.dtype, tensor.shape, const_value=tensor)
+    return ir.val(name, tensor.dtype, [len(values)], const_value=tensor)
 
 
 def _apply(
     op: Builder, x: ir.Value, shape: Sequence[int], axis: int, matrix: np.ndarray
 ) -> ir.Value:
-    """Multiply ``x`` with ``matrix`` along ``axis``; a Gather does when each row picks one."""
-    if np.array_equal(
-        np.sort(matrix, axis=1)[:, ::-1], np.eye(1, shape[axis]).repeat(len(matrix), 0)
-    ):
-        return op.Gather(x, matrix.argmax(axis=1), axis=axis)
+    """Multiply ``x`` with ``matrix`` along ``axis``."""
     if axis == len(shape) - 1:
         return op.MatMul(x, matrix.T)
     rows = op.Reshape(x, [*shape[:axis], shape[axis], -1])

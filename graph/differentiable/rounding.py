@@ -1,4 +1,4 @@
-"""Step functions have no gradient; it is zero, and must not stop the rest from being differentiated."""
+"""Step functions have no gradient; it is zero, and must not stop the others."""
 
 import onnx_ir as ir
 

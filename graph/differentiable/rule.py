@@ -11,7 +11,16 @@ import onnx_ir as ir
 
 from onnx_unipts.graph.registry import Registry
 
-__all__ = ["RULES", "Builder", "CannotRewriteError", "Names", "Result", "Rule", "rule_name"]
+__all__ = [
+    "RULES",
+    "Builder",
+    "CannotRewriteError",
+    "Names",
+    "Result",
+    "Rule",
+    "infer",
+    "rule_name",
+]
 
 Result: TypeAlias = "ir.Value | Sequence[ir.Value | None] | str | None"
 """What a rule returns.
@@ -28,6 +37,9 @@ RULES: Registry[Rule] = Registry("rewrite rule", "onnx_unipts.graph.differentiab
 The first line of a rule's docstring is what the operator becomes; it stands in the log.
 """
 
+LIKE_FIRST_INPUT = {
+    f"com.microsoft.{name}" for name in ("BiasGelu", "FastGelu", "Gelu", "QuickGelu")
+}
 SMALL = 1024  # constants up to this many elements take part in shape inference
 
 
@@ -128,7 +140,8 @@ class Builder:
         axes: Sequence[int] | None = self._node.attributes.get_ints("axes")
         if axes is None and len(self._node.inputs) > 1 and self._node.inputs[1] is not None:
             axes = self.constant(self._node.inputs[1]).tolist()
-        if not axes and self._node.attributes.get_int("noop_with_empty_axes", 0):
+        noop = self._node.attributes.get_int("noop_with_empty_axes", 0)
+        if not axes and noop:
             return []
         axes = axes or (range(rank) if default is None else default)
         return sorted(int(axis) % rank for axis in axes)
@@ -176,7 +189,7 @@ class Builder:
         )
         for index, output in enumerate(node.outputs):
             output.name = self._names.fresh(f"{name}_output_{index}")
-        _infer(node, self.opset)
+        infer(node, self.opset)
         self.nodes.append(node)
         if right:
             self.right.add(node)
@@ -190,16 +203,20 @@ def _float_type(node: ir.Node) -> ir.DataType:
     return ir.DataType.FLOAT
 
 
-def _infer(node: ir.Node, opset: int) -> None:
-    """Set types and shapes of a node's outputs as far as the operator's schema tells."""
+def infer(node: ir.Node, opset: int) -> None:
+    """Set types and shapes of a node's outputs as far as the schema of the operator tells."""
     inputs = {value.name: value for value in node.inputs if value is not None}
     if any(value.type is None for value in inputs.values()):
         return
     types = {name: _type_proto(value) for name, value in inputs.items()}
     data = {name: proto for name, value in inputs.items() if (proto := _small_constant(value))}
-    if not onnx.defs.has(node.op_type):
+    if rule_name(node) in LIKE_FIRST_INPUT:
+        first = next(iter(inputs.values()))
+        node.outputs[0].type, node.outputs[0].shape = first.type, first.shape
+        return
+    if not onnx.defs.has(node.op_type, opset, node.domain):
         return  # an operator of onnxruntime's own
-    schema = onnx.defs.get_schema(node.op_type, opset)
+    schema = onnx.defs.get_schema(node.op_type, opset, node.domain)
     inferred = onnx.shape_inference.infer_node_outputs(
         schema,
         ir.to_proto(node),

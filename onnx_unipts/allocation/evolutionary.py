@@ -33,7 +33,7 @@ def evolutionary(problem: Problem) -> Kept:
             record = _one_generation(problem, generation, history)
             history.append(record)
             best = max(_known(history).values())
-            phase.advance(generation=generation, best_fitness=best, evaluations=record["evaluations"])
+            phase.advance(generation=generation, best_fitness=best)
     return _best(problem, history)
 
 
@@ -90,9 +90,7 @@ def _first_population(problem: Problem, rng: np.random.Generator) -> list[Genome
     return starts + [_mutate(problem, starts[i % len(starts)], rng) for i in range(wanted)]
 
 
-def _next_population(
-    problem: Problem, history: History, rng: np.random.Generator
-) -> list[Genome]:
+def _next_population(problem: Problem, history: History, rng: np.random.Generator) -> list[Genome]:
     settings = problem.search
     last = history.generations[-1]
     order = np.argsort(-np.array(last["fitness"]), kind="stable")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -44,10 +44,10 @@ class Problem:
     weights: Mapping[str, np.ndarray]
     sparsity: float
     seed: int = 0
-    search: Search = Search()
+    search: Search = field(default_factory=Search)
     score: Scorer | None = None
     history: History | None = None
-    progress: Progress = Quiet()
+    progress: Progress = field(default_factory=Quiet)
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -79,9 +79,7 @@ def zeros_for(sparsity: float, count: int) -> int:
     return math.floor(round(sparsity * count, 6))
 
 
-def distribute(
-    wanted: Mapping[str, float], limits: Mapping[str, int], total: int
-) -> Kept:
+def distribute(wanted: Mapping[str, float], limits: Mapping[str, int], total: int) -> Kept:
     """Round ``wanted`` shares to integers that sum to ``total``, none above its limit.
 
     The shares are scaled to the total; what exceeds a limit goes to the others in proportion. Every

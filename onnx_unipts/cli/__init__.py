@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shlex
 import traceback
 from typing import Any
 
@@ -12,7 +13,7 @@ from onnx_unipts.cli.compress import compress
 from onnx_unipts.cli.doctor import doctor
 from onnx_unipts.cli.evaluate import evaluate
 from onnx_unipts.cli.inspect import inspect
-from onnx_unipts.cli.options import VERBOSE
+from onnx_unipts.cli.options import COMMAND, VERBOSE
 from onnx_unipts.cli.recipes import recipes
 from onnx_unipts.cli.search import search
 from onnx_unipts.graph.errors import OnnxUniptsError
@@ -24,6 +25,11 @@ INTERRUPTED = 130
 
 class _Commands(click.Group):
     """Turns whatever a command raises into one line on standard error and an exit code."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Remember the command line for the report."""
+        ctx.meta[COMMAND] = shlex.join(["onnx-unipts", *args])
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from onnx_unipts.cli.options import (
+    COMMAND,
     Command,
     DataArguments,
     MethodArguments,
@@ -75,7 +76,9 @@ EXAMPLES = examples(
     help="Data to measure on, else the calibration data; labels give the accuracy.",
 )
 @run_options
+@click.pass_context
 def compress(
+    ctx: click.Context,
     model: Path,
     output: Path | None,
     file_format: str,
@@ -99,12 +102,11 @@ def compress(
         check_output_file(save_recipe, "--save-recipe", model)
     preprocessing, input_shapes = inputs.preprocessing(), inputs.input_shapes()
 
-    from onnx_unipts import pipeline
-    from onnx_unipts.report.terminal import print_report
+    import onnx_unipts
+    from onnx_unipts.report.terminal import print_plan, print_report
 
-    result = pipeline.compress(
+    result = onnx_unipts.compress(
         model,
-        sparsity=recipe.sparsity,
         output=output,
         data=inputs.data,
         eval_data=eval_data,
@@ -114,9 +116,11 @@ def compress(
         run_dir=run.run_dir,
         resume=run.resume,
         jobs=run.jobs,
+        backend=run.backend,
         format=file_format,
         progress=show.progress(),
         save_recipe=save_recipe,
         dry_run=run.dry_run,
+        command=ctx.meta[COMMAND],
     )
-    show.result(result.report, print_report)
+    show.result(result.report, print_plan if run.dry_run else print_report)

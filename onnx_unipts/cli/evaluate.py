@@ -64,10 +64,10 @@ def evaluate(
     check_training_runtime()
     preprocessing, input_shapes = inputs.preprocessing(), inputs.input_shapes()
 
-    from onnx_unipts import pipeline
+    import onnx_unipts
     from onnx_unipts.report.terminal import print_evaluation
 
-    evaluation = pipeline.evaluate(
+    document = onnx_unipts.evaluate(
         dense,
         sparse,
         data=inputs.data,
@@ -77,4 +77,4 @@ def evaluate(
         seed=seed,
         progress=show.progress(),
     )
-    show.result(evaluation.report, print_evaluation)
+    show.result(document, print_evaluation)

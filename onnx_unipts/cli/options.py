@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 VERBOSE = "onnx_unipts.verbose"
+COMMAND = "onnx_unipts.command"
 HEADINGS = ("Method", "Data", "Output", "Run", "Help")
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -154,6 +155,7 @@ class RunArguments:
     run_dir: Path | None
     resume: bool
     jobs: int | None
+    backend: str
     dry_run: bool
 
 
@@ -314,7 +316,14 @@ run_options = _group(
         "--jobs",
         type=click.IntRange(1),
         metavar="N",
-        help="Processes and training replicas; default: one per core.",
+        help="Workers of the search and replicas in training; default: one per core.",
+    ),
+    _run(
+        "--backend",
+        type=click.Choice(["threading", "loky"]),
+        default="threading",
+        show_default=True,
+        help="Workers of the search: threads, or processes.",
     ),
     _run("--dry-run", is_flag=True, help="Check everything, show what would be pruned, and stop."),
 )

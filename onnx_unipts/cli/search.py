@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from onnx_unipts.cli.options import (
+    COMMAND,
     Command,
     DataArguments,
     MethodArguments,
@@ -40,7 +41,9 @@ EXAMPLES = examples(
 @method_options
 @data_options
 @run_options
+@click.pass_context
 def search(
+    ctx: click.Context,
     model: Path,
     show: ShowArguments,
     method: MethodArguments,
@@ -58,12 +61,11 @@ def search(
     recipe = method.load()
     preprocessing, input_shapes = inputs.preprocessing(), inputs.input_shapes()
 
-    from onnx_unipts import pipeline
-    from onnx_unipts.report.terminal import print_report
+    import onnx_unipts
+    from onnx_unipts.report.terminal import print_plan, print_search
 
-    result = pipeline.search(
+    result = onnx_unipts.search(
         model,
-        sparsity=recipe.sparsity,
         data=inputs.data,
         recipe=recipe,
         preprocessing=preprocessing,
@@ -71,7 +73,9 @@ def search(
         run_dir=run.run_dir,
         resume=run.resume,
         jobs=run.jobs,
+        backend=run.backend,
         progress=show.progress(),
         dry_run=run.dry_run,
+        command=ctx.meta[COMMAND],
     )
-    show.result(result.report, print_report)
+    show.result(result.report, print_plan if run.dry_run else print_search)

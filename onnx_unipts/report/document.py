@@ -64,7 +64,8 @@ class Outcome:
         layers: the pruned weights, in graph order.
         fidelity: by stage, ``before_recovery`` and ``after_recovery``.
         accuracy: by stage, ``dense`` too; empty without labels.
-        data: where inputs came from, how many, how many were skipped.
+        data: where inputs came from (``description``), how many (``samples``, ``skipped``).
+        measured_on: the same for the data that fidelity and accuracy were measured on.
         time: ``search_seconds``, ``training_seconds``, ``total_seconds``.
         search: ``evaluations``, ``images``, ``best_by_generation``.
         training: ``steps``, ``images``, ``loss``.
@@ -83,6 +84,7 @@ class Outcome:
     fidelity: Mapping[str, Fidelity] = field(default_factory=dict)
     accuracy: Mapping[str, Accuracy] = field(default_factory=dict)
     data: Mapping[str, Any] = field(default_factory=dict)
+    measured_on: Mapping[str, Any] = field(default_factory=dict)
     time: Mapping[str, float] = field(default_factory=dict)
     search: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
@@ -101,6 +103,7 @@ def report_document(outcome: Outcome) -> dict[str, Any]:
             "model": outcome.model,
             "output": outcome.output or None,
             "data": outcome.data or None,
+            "measured_on": outcome.measured_on or None,
             "sparsity": _sparsity(outcome.layers, outcome.target),
             "fidelity": _fidelity(outcome.fidelity),
             "accuracy": _accuracy(outcome.accuracy),
@@ -145,12 +148,15 @@ def inspection_document(
     inputs: Sequence[ir.Value],
     outputs: Sequence[ir.Value],
 ) -> dict[str, Any]:
-    """Return what ``inspect`` prints: every weight of the model file, and its signature."""
+    """Return what ``inspect`` prints: every weight of the model file, and its signature.
+
+    Initializers that are also listed as inputs (IR version 3) are left out.
+    """
     return plain(
         {
             "model": model,
             "weights": [asdict(weight) for weight in weights],
-            "inputs": [_signature(value) for value in inputs],
+            "inputs": [_signature(value) for value in inputs if not value.is_initializer()],
             "outputs": [_signature(value) for value in outputs],
         }
     )

@@ -14,8 +14,10 @@ __all__ = [
     "print_environment",
     "print_evaluation",
     "print_inspection",
+    "print_plan",
     "print_recipes",
     "print_report",
+    "print_search",
 ]
 
 Document = Mapping[str, Any]
@@ -29,7 +31,47 @@ def print_report(report: Document, stream: TextIO | None = None) -> None:
     _show(console, _layers(report["sparsity"]))
     _show(console, _measures(report))
     _show(console, _sizes(report["model"], report.get("output")))
-    _show(console, _facts(report))
+    _show(console, _facts(report, "are zero"))
+
+
+def print_search(report: Document, stream: TextIO | None = None) -> None:
+    """Print the allocation that a search found, and what finding it took."""
+    console = _console(stream)
+    kept = {layer["name"]: layer["kept"] for layer in report["allocation"]["layers"]}
+    layers = [
+        {**layer, "zeros": layer["count"] - kept[layer["name"]]}
+        for layer in report["sparsity"]["per_layer"]
+    ]
+    for layer in layers:
+        layer["sparsity"] = layer["zeros"] / layer["count"]
+    weights, zeros = report["sparsity"]["weights"], sum(layer["zeros"] for layer in layers)
+    allocated = {
+        **report["sparsity"],
+        "per_layer": layers,
+        "zeros": zeros,
+        "achieved": zeros / weights,
+    }
+    _show(console, _layers(allocated))
+    _show(console, _facts({**report, "sparsity": allocated}, "will be zero"))
+
+
+def print_plan(report: Document, stream: TextIO | None = None) -> None:
+    """Print what a run would prune, for ``--dry-run``."""
+    console = _console(stream)
+    table = _table("weight", "operator", "shape", "weights>")
+    layers, weights = report["sparsity"]["per_layer"], report["sparsity"]["weights"]
+    for layer in layers:
+        name, operator, shape = layer["name"], layer["operator"], _shape(layer["shape"])
+        table.add_row(*_cells(name, operator, shape, f"{layer['count']:,}"))
+    _show(console, table)
+    facts = _pairs()
+    facts.add_row(
+        "plan",
+        f"{_percent(report['sparsity']['target'])} of the {weights:,} weights in {len(layers)} "
+        "tensors would become zero; nothing was written",
+    )
+    facts.add_row("data", Text(str(report["data"]["description"])))
+    _show(console, facts)
 
 
 def print_evaluation(evaluation: Document, stream: TextIO | None = None) -> None:
@@ -168,16 +210,17 @@ def _sizes(dense: Document, sparse: Document | None) -> Table | None:
     return table
 
 
-def _facts(report: Document) -> Table:
+def _facts(report: Document, verb: str) -> Table:
     sparsity, time = report["sparsity"], report.get("time") or {}
     facts = _pairs()
     facts.add_row(
         "sparsity",
         f"{sparsity['achieved']:.4f} (target {sparsity['target']:g}): "
-        f"{sparsity['zeros']:,} of {sparsity['weights']:,} weights are zero",
+        f"{sparsity['zeros']:,} of {sparsity['weights']:,} weights {verb}",
     )
-    if report.get("data"):
-        facts.add_row("data", Text(str(report["data"].get("description", ""))))
+    for title, key in (("data", "data"), ("measured on", "measured_on")):
+        if report.get(key):
+            facts.add_row(title, Text(str(report[key]["description"])))
     spent = [
         f"{title} {_seconds(time[key])}"
         for title, key in (
@@ -187,6 +230,13 @@ def _facts(report: Document) -> Table:
         )
         if time.get(key) is not None
     ]
+    search = report.get("search") or {}
+    if search.get("evaluations"):
+        facts.add_row(
+            "search",
+            f"{search['evaluations']:,} candidates on {search['images']:,} samples, best fitness "
+            f"{_number(max(search['best_by_generation'], default=None))}",
+        )
     if spent:
         facts.add_row("time", ", ".join(spent))
     if report.get("memory_peak_bytes"):

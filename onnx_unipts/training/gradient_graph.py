@@ -87,14 +87,10 @@ def _swapped_filters(
     """(group * out, in, ...) to (group * in, out, ...)."""
     outs, ins, kernel = shape[0] // group, shape[1], shape[2:]
     if group == 1:
-        swap = ir.node(
-            "Transpose", [filters], {"perm": [1, 0, *range(2, len(shape))]}
-        )
+        swap = ir.node("Transpose", [filters], {"perm": [1, 0, *range(2, len(shape))]})
         return [swap], swap.outputs[0]
     split = ir.node("Reshape", [filters, _constant(graph, [group, outs, ins, *kernel])])
-    swap = ir.node(
-        "Transpose", [split.outputs[0]], {"perm": [0, 2, 1, *range(3, len(shape) + 1)]}
-    )
+    swap = ir.node("Transpose", [split.outputs[0]], {"perm": [0, 2, 1, *range(3, len(shape) + 1)]})
     join = ir.node("Reshape", [swap.outputs[0], _constant(graph, [group * ins, outs, *kernel])])
     return [split, swap, join], join.outputs[0]
 

@@ -99,9 +99,7 @@ def loss_feeds(
     return feeds
 
 
-def _cross_entropy(
-    value: ir.Value, teacher: ir.Value, inner: ir.Value, axis: int
-) -> list[ir.Node]:
+def _cross_entropy(value: ir.Value, teacher: ir.Value, inner: ir.Value, axis: int) -> list[ir.Node]:
     scaled = ir.node("Mul", [value, inner])
     logs = ir.node("LogSoftmax", [scaled.outputs[0]], {"axis": axis})
     return [scaled, logs, ir.node("Mul", [logs.outputs[0], teacher])]
@@ -123,9 +121,7 @@ def _binary_cross_entropy(
     return [scaled, positive, size, certainty, logarithm, softplus, expected, loss]
 
 
-def _squared_error(
-    value: ir.Value, teacher: ir.Value, inner: ir.Value, axis: int
-) -> list[ir.Node]:
+def _squared_error(value: ir.Value, teacher: ir.Value, inner: ir.Value, axis: int) -> list[ir.Node]:
     difference = ir.node("Sub", [value, teacher])
     scaled = ir.node("Mul", [difference.outputs[0], inner])
     return [difference, scaled, ir.node("Mul", [scaled.outputs[0], scaled.outputs[0]])]

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnxruntime
-from onnx import shape_inference
 from onnxruntime.capi import _pybind_state as runtime
 
 from onnx_unipts.graph.errors import UnsupportedModelError
@@ -91,8 +91,7 @@ def build_gradient_graph(
     ``model`` has static shapes; every BatchNormalization in it trains, with the statistics of the
     batch. Raises `UnsupportedModelError` with the builder's reason where it finds no gradient.
     """
-    proto = shape_inference.infer_shapes_path if False else shape_inference.infer_shapes
-    inferred = proto(ir.to_proto(model), data_prop=True)
+    inferred = onnx.shape_inference.infer_shapes(ir.to_proto(model), data_prop=True)
     serialized = inferred.SerializeToString()
     options = _options(threads=1)
     try:
@@ -103,7 +102,7 @@ def build_gradient_graph(
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
         raise UnsupportedModelError(f"no gradient graph can be built: {reason}") from error
-    graph = ir.from_proto(_parse(builder.get_model()))
+    graph = ir.from_proto(onnx.load_model_from_string(builder.get_model()))
     return _with_outputs(graph, parameters, loss, normalizations)
 
 
@@ -132,7 +131,8 @@ def _output_statistics(graph: ir.Graph, norm: Normalization) -> None:
     node = next(
         n
         for n in graph
-        if n.op_type == "BatchNormInternal" and n.inputs[3] is not None
+        if n.op_type == "BatchNormInternal"
+        and n.inputs[3] is not None
         and n.inputs[3].name == norm.mean
     )
     node.attributes["momentum"] = ir.AttrFloat32("momentum", 0.0)
@@ -149,9 +149,3 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     options.inter_op_num_threads = 1
     options.log_severity_level = SILENT
     return options
-
-
-def _parse(serialized: bytes):  # type: ignore[no-untyped-def]
-    from onnx import load_model_from_string
-
-    return load_model_from_string(serialized)

@@ -17,7 +17,6 @@ from onnx_unipts.patterns import magnitude_mask
 from onnx_unipts.progress import Progress
 from onnx_unipts.recipe import Training
 from onnx_unipts.student import Student, batches_of
-from onnx_unipts.targets import expose
 from onnx_unipts.training.objective import OBJECTIVES, append_loss, loss_feeds
 from onnx_unipts.training.optimizer import MomentumSGD
 from onnx_unipts.training.ort import (
@@ -184,18 +183,14 @@ class Trainer:
         def replica(index: int) -> tuple[float, dict[str, np.ndarray], dict[str, np.ndarray]]:
             inputs = slices[index]
             values = self._student.values
-            taught = dict(
-                zip(values, self._teachers[index].run(values, inputs), strict=True)
-            )
+            taught = dict(zip(values, self._teachers[index].run(values, inputs), strict=True))
             feeds = loss_feeds(
                 self._student.targets, taught, temperatures, settings.batch_size, self._variances
             )
             return self._sessions[index].run({**fed, **inputs, **feeds})
 
         results = list(pool.map(replica, range(self._replicas)))
-        gradients = {
-            name: np.sum([r[1][name] for r in results], axis=0) for name in results[0][1]
-        }
+        gradients = {name: np.sum([r[1][name] for r in results], axis=0) for name in results[0][1]}
         rate = learning_rate(settings.learning_rate, step, total, settings.warmup)
         optimizer.step(tensors, gradients, masks, rate)
         return sum(r[0] for r in results)

@@ -1,0 +1,352 @@
+"""Every allocation hits the total exactly; the search never loses what it found."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from onnx_unipts.allocation import ALLOCATORS, Problem, distribute
+from onnx_unipts.allocation.evolutionary import decode, encode
+from onnx_unipts.allocation.file import allocation_document, read_allocation
+from onnx_unipts.allocation.problem import History, zeros_for
+from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.recipe import Search, load_recipe
+
+ANALYTIC = ("uniform", "erk", "global", "lamp")
+
+
+def layers(*shapes: tuple[int, ...], seed: int = 0) -> dict[str, np.ndarray]:
+    """Return normal weights whose spread differs from layer to layer."""
+    rng = np.random.default_rng(seed)
+    return {
+        f"layer{i}": (rng.standard_normal(shape) * rng.uniform(0.1, 2)).astype(np.float32)
+        for i, shape in enumerate(shapes)
+    }
+
+
+NETWORK = layers((16, 3, 3, 3), (16, 16, 3, 3), (32, 16, 1, 1), (10, 32))
+
+shapes = st.lists(
+    st.one_of(
+        st.tuples(st.integers(1, 20), st.integers(1, 20)),
+        st.tuples(st.integers(1, 6), st.integers(1, 6), st.integers(1, 3), st.integers(1, 3)),
+    ),
+    min_size=1,
+    max_size=7,
+)
+
+
+@st.composite
+def problems(draw: st.DrawFn) -> Problem:
+    """Draw layers of any size, some of them with zeros, one perhaps all zero, and a sparsity."""
+    weights = layers(*draw(shapes), seed=draw(st.integers(0, 1000)))
+    for name, weight in weights.items():
+        share = draw(st.sampled_from([0.0, 0.0, 0.0, 0.3, 1.0]))
+        weights[name] = np.where(np.abs(weight) <= np.quantile(np.abs(weight), share), 0, weight)
+    return Problem(weights, draw(st.floats(0.001, 0.999)))
+
+
+def check(problem: Problem, kept: Mapping[str, int]) -> None:
+    """Exactly the total is kept, in the order of the layers, and no zero among it."""
+    assert list(kept) == list(problem.weights)
+    assert sum(kept.values()) == problem.total
+    assert all(0 <= kept[name] <= problem.limits[name] for name in kept)
+    assert all(type(count) is int for count in kept.values())
+
+
+# The total
+
+
+@given(st.floats(0.001, 0.999), st.integers(1, 10**8))
+@example(0.29, 100)  # 0.29 * 100 is 28.999999999999996
+@example(0.9, 268336)
+@example(0.7654321, 10_000_019)
+@example(0.123456789, 9_999_999)
+def test_the_zeros_are_the_floor_of_the_product_as_written(sparsity: float, count: int):
+    assert zeros_for(sparsity, count) == int(Fraction(repr(sparsity)) * count)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 1e9), st.integers(0, 10**7)), min_size=1, max_size=30),
+    st.floats(0, 1),
+)
+def test_shares_become_integers_of_the_exact_sum_within_limits(
+    layers: list[tuple[float, int]], share: float
+):
+    wanted = {str(i): w for i, (w, _) in enumerate(layers)}
+    limits = {str(i): n for i, (_, n) in enumerate(layers)}
+    total = int(share * sum(limits.values()))
+    kept = distribute(wanted, limits, total)
+    assert sum(kept.values()) == total
+    assert all(0 <= kept[name] <= limits[name] for name in limits)
+    if total >= sum(limit > 0 for limit in limits.values()):
+        assert all(kept[name] >= 1 for name in limits if limits[name])
+
+
+@given(st.lists(st.integers(0, 1000), min_size=1, max_size=10), st.data())
+def test_integers_within_limits_stay_as_they_are(counts: list[int], data: st.DataObject):
+    wanted = {str(i): float(max(n, 1)) for i, n in enumerate(counts)}
+    limits = {name: int(n) + data.draw(st.integers(0, 9)) for name, n in wanted.items()}
+    assert distribute(wanted, limits, int(sum(wanted.values()))) == wanted
+
+
+def test_what_exceeds_a_limit_goes_to_the_others_in_proportion():
+    kept = distribute({"a": 60.0, "b": 20.0, "c": 20.0}, {"a": 10, "b": 100, "c": 100}, 100)
+    assert kept == {"a": 10, "b": 45, "c": 45}
+
+
+def test_fewer_weights_than_layers_can_be_kept():
+    kept = distribute({"a": 5.0, "b": 3.0, "c": 1.0}, {"a": 9, "b": 9, "c": 9}, 2)
+    assert sum(kept.values()) == 2
+
+
+def test_more_than_there_is_cannot_be_kept():
+    with pytest.raises(UsageError, match="cannot keep 11 weights of 10"):
+        distribute({"a": 1.0}, {"a": 10}, 11)
+
+
+def test_zeros_of_the_dense_model_count_towards_the_target():
+    problem = Problem({"a": np.array([[0, 0, 0, 1]], np.float32)}, 0.5)
+    assert problem.total == 1
+
+
+# The analytic allocators
+
+
+@pytest.mark.parametrize("name", ANALYTIC)
+@given(problem=problems())
+@settings(max_examples=60, deadline=None)
+def test_an_allocator_hits_the_total_for_any_layers(name: str, problem: Problem):
+    check(problem, ALLOCATORS[name](problem))
+
+
+def test_uniform_keeps_the_same_share_everywhere():
+    problem = Problem(NETWORK, 0.9)
+    for name, kept in ALLOCATORS["uniform"](problem).items():
+        assert abs(kept - 0.1 * problem.counts[name]) < 1
+
+
+def test_erk_keeps_in_proportion_to_the_sum_of_the_shape():
+    problem = Problem(NETWORK, 0.95)
+    kept = ALLOCATORS["erk"](problem)
+    ratios = [kept[name] / sum(weight.shape) for name, weight in NETWORK.items()]
+    np.testing.assert_allclose(ratios, ratios[0], rtol=0.05)
+
+
+def test_global_keeps_the_largest_of_the_model():
+    problem = Problem(NETWORK, 0.8)
+    everything = np.sort(np.concatenate([np.abs(w).ravel() for w in NETWORK.values()]))
+    threshold = everything[-problem.total]
+    expected = {n: int((np.abs(w) >= threshold).sum()) for n, w in NETWORK.items()}
+    assert ALLOCATORS["global"](problem) == expected
+
+
+def test_lamp_keeps_the_largest_scores_of_its_formula():
+    problem = Problem(NETWORK, 0.8)
+    scores = {}
+    for name, weight in NETWORK.items():
+        w2 = weight.astype(np.float64).ravel() ** 2
+        scores[name] = np.array([w / w2[w2 >= w].sum() for w in w2])
+    threshold = np.sort(np.concatenate(list(scores.values())))[-problem.total]
+    expected = {n: int((s >= threshold).sum()) for n, s in scores.items()}
+    assert ALLOCATORS["lamp"](problem) == expected
+
+
+@pytest.mark.parametrize("name", [*ANALYTIC, "evolutionary"])
+def test_a_layer_of_zeros_or_of_one_weight_is_no_trouble(name: str):
+    weights = {
+        "one": np.ones((1, 1, 1, 1), np.float32),
+        "zeros": np.zeros((4, 4), np.float32),
+        "other": np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32),
+    }
+    problem = Problem(weights, 0.7, search=SMALL, score=lambda c: [0.0] * len(c))
+    kept = ALLOCATORS[name](problem)
+    check(problem, kept)
+    assert kept["zeros"] == 0
+    assert kept["one"] == 1
+
+
+@pytest.mark.parametrize("name", [*ANALYTIC, "evolutionary"])
+def test_fewer_kept_weights_than_layers_are_no_trouble(name: str):
+    weights = layers(*[(2, 2)] * 5)
+    problem = Problem(weights, 0.9, search=SMALL, score=lambda c: [0.0] * len(c))
+    check(problem, ALLOCATORS[name](problem))
+
+
+# The search
+
+SMALL = Search(population=8, generations=6, parents=4, crossovers=3, mutations=3, elite=2)
+PAPER = load_recipe("unipts-paper").allocation.search
+
+
+def towards(best: Mapping[str, int]) -> Callable[[Sequence[Mapping[str, int]]], list[float]]:
+    """Return a fitness that is 0 at ``best`` and falls with the distance from it."""
+
+    def score(candidates: Sequence[Mapping[str, int]]) -> list[float]:
+        return [-float(sum(abs(c[n] - best[n]) for n in best)) for c in candidates]
+
+    return score
+
+
+@given(
+    problem=problems(),
+    reduction=st.floats(0.01, 1),
+    genes=st.lists(st.floats(-50, 50), min_size=7, max_size=7),
+)
+@settings(max_examples=150, deadline=None)
+def test_any_genome_decodes_to_the_exact_total(
+    problem: Problem, reduction: float, genes: list[float]
+):
+    problem = Problem(problem.weights, problem.sparsity, search=Search(reduction=reduction))
+    check(problem, decode(problem, np.array(genes[: len(problem.weights)])))
+
+
+@given(problem=problems(), name=st.sampled_from(ANALYTIC))
+@settings(max_examples=150, deadline=None)
+def test_an_allocation_survives_encoding_where_layers_are_reduced_to_nothing(
+    problem: Problem, name: str
+):
+    kept = ALLOCATORS[name](problem)
+    if all(kept[n] > 0 for n in kept):
+        assert decode(problem, encode(problem, kept)) == kept
+
+
+def test_every_layer_keeps_what_the_reduction_leaves():
+    problem = Problem(NETWORK, 0.8, search=Search(reduction=0.05))
+    kept = decode(problem, np.array([50.0, 0.0, 0.0, 0.0]))
+    for name, count in problem.counts.items():
+        assert kept[name] >= int(count * 0.15) - 1
+
+
+@pytest.mark.parametrize("recipe", [SMALL, PAPER.model_copy(update={"generations": 3})])
+@pytest.mark.parametrize("sparsity", [0.5, 0.9, 0.95, 0.99])
+def test_the_search_hits_the_total(recipe: Search, sparsity: float):
+    problem = Problem(NETWORK, sparsity, search=recipe, score=lambda c: [0.0] * len(c))
+    check(problem, ALLOCATORS["evolutionary"](problem))
+
+
+def test_the_search_is_never_worse_than_its_starts_and_gets_better():
+    best = ALLOCATORS["erk"](Problem(NETWORK, 0.9)) | {"layer1": 200, "layer2": 20}
+    score = towards(best)
+    history = History()
+    problem = Problem(NETWORK, 0.9, 0, SMALL, score, history)
+    found = ALLOCATORS["evolutionary"](problem)
+    starts = [ALLOCATORS[name](problem) for name in SMALL.starts]
+    assert score([found])[0] > max(score(starts))
+    per_generation = [max(record["fitness"]) for record in history.generations]
+    assert per_generation == sorted(per_generation)
+
+
+def test_without_elite_the_best_of_all_generations_is_returned():
+    history = History()
+    score = towards(ALLOCATORS["lamp"](Problem(NETWORK, 0.9)))
+    lossy = SMALL.model_copy(update={"elite": 0, "generations": 8, "mutation_rate": 1.0})
+    found = ALLOCATORS["evolutionary"](Problem(NETWORK, 0.9, 0, lossy, score, history))
+    assert score([found]) == [max(f for r in history.generations for f in r["fitness"])]
+
+
+def test_no_candidate_is_scored_twice():
+    asked: list[tuple[int, ...]] = []
+
+    def score(candidates: Sequence[Mapping[str, int]]) -> list[float]:
+        asked.extend(tuple(c.values()) for c in candidates)
+        return [float(c["layer0"]) for c in candidates]
+
+    history = History()
+    ALLOCATORS["evolutionary"](Problem(NETWORK, 0.9, 0, SMALL, score, history))
+    assert len(asked) == len(set(asked))
+    assert len(asked) == sum(record["evaluations"] for record in history.generations)
+
+
+@pytest.mark.parametrize("finished", range(SMALL.generations + 1))
+def test_a_search_goes_on_from_any_generation_to_the_same_end(finished: int):
+    score = towards(ALLOCATORS["erk"](Problem(NETWORK, 0.9)) | {"layer1": 200})
+    whole = History()
+    expected = ALLOCATORS["evolutionary"](Problem(NETWORK, 0.9, 3, SMALL, score, whole))
+    rest = History()
+    # As the journal gives them back.
+    rest.generations = json.loads(json.dumps(whole.generations[:finished]))
+    found = ALLOCATORS["evolutionary"](Problem(NETWORK, 0.9, 3, SMALL, score, rest))
+    assert found == expected
+    assert json.dumps(rest.generations) == json.dumps(whole.generations)
+
+
+def test_the_seed_decides_the_search():
+    def genomes(seed: int) -> list:
+        history = History()
+        score = towards(ALLOCATORS["uniform"](Problem(NETWORK, 0.9)))
+        ALLOCATORS["evolutionary"](Problem(NETWORK, 0.9, seed, SMALL, score, history))
+        return history.generations
+
+    assert genomes(1) == genomes(1)
+    assert genomes(1) != genomes(2)
+
+
+def test_candidates_that_fail_do_not_end_the_search():
+    def score(candidates: Sequence[Mapping[str, int]]) -> list[float]:
+        return [float("-inf") if c["layer0"] % 2 else float(c["layer1"]) for c in candidates]
+
+    check(
+        Problem(NETWORK, 0.9),
+        ALLOCATORS["evolutionary"](Problem(NETWORK, 0.9, 0, SMALL, score)),
+    )
+
+
+def test_a_population_smaller_than_the_starts_is_kept():
+    history = History()
+    tiny = Search(population=2, generations=2, parents=2)
+    score = towards(ALLOCATORS["uniform"](Problem(NETWORK, 0.9)))
+    ALLOCATORS["evolutionary"](Problem(NETWORK, 0.9, 0, tiny, score, history))
+    assert [len(record["population"]) for record in history.generations] == [2, 2, 2]
+
+
+def test_the_search_needs_something_that_scores():
+    with pytest.raises(UsageError, match="needs calibration data"):
+        ALLOCATORS["evolutionary"](Problem(NETWORK, 0.9))
+
+
+@pytest.mark.parametrize("start", ["evolutionary", "nonesuch"])
+def test_a_start_that_is_no_analytic_allocation_is_a_usage_error(start: str):
+    wrong = SMALL.model_copy(update={"starts": (start,)})
+    with pytest.raises(UsageError, match=start):
+        ALLOCATORS["evolutionary"](Problem(NETWORK, 0.9, 0, wrong, lambda c: [0.0] * len(c)))
+
+
+# Files
+
+
+def test_an_allocation_file_reads_back(tmp_path: Path):
+    problem = Problem(NETWORK, 0.9)
+    kept = ALLOCATORS["lamp"](problem)
+    document = allocation_document(0.9, "lamp", kept, problem.counts)
+    (tmp_path / "allocation.json").write_text(json.dumps(document))
+    assert read_allocation(str(tmp_path / "allocation.json"), problem.counts) == kept
+    assert document["achieved"] == pytest.approx(0.9, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("no json", "is not an allocation"),
+        ("[1]", "is not an allocation"),
+        ('{"layers": [{"name": "a"}]}', "is not an allocation"),
+        ('{"layers": [{"name": "b", "kept": 1}]}', "layers differ from the model's, first 'a'"),
+        ('{"layers": [{"name": "a", "kept": 11}]}', "'a' keeps 11 of 10"),
+        ('{"layers": [{"name": "a", "kept": -1}]}', "'a' keeps -1 of 10"),
+    ],
+)
+def test_a_wrong_allocation_file_is_named(tmp_path: Path, content: str, message: str):
+    path = tmp_path / "allocation.json"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=message):
+        read_allocation(str(path), {"a": 10})
+
+
+def test_an_unknown_allocation_names_the_known_ones():
+    with pytest.raises(UsageError, match="neither a file nor one of .*lamp"):
+        read_allocation("nonesuch", {"a": 10})
