@@ -8,9 +8,9 @@ from typing import Any, TypeGuard
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
 
 from onnx_unipts.graph.model import serialize, stored_tensors
+from onnx_unipts.graph.runtime import onnxruntime as ort
 
 __all__ = ["Equivalence", "batch_names", "is_batch", "is_known"]
 

@@ -72,10 +72,14 @@ def find(model: ir.Model) -> list[Normalization]:
         if len(tensors) != 4 or any(t is None or t not in inputs for t in tensors):
             continue
         shape = tensors[0].shape  # type: ignore[union-attr]
+        scale, bias, mean, variance = (str(t.name) for t in tensors if t is not None)
         found.append(
             Normalization(
-                node.outputs[0].name or "",
-                *(t.name or "" for t in tensors if t is not None),
+                str(node.outputs[0].name),
+                scale,
+                bias,
+                mean,
+                variance,
                 epsilon=node.attributes.get_float("epsilon", EPSILON),
                 channels=int(shape[0]),  # type: ignore[index,arg-type]
             )
@@ -118,14 +122,18 @@ def insert(model: ir.Model, weights: Collection[str]) -> list[Normalization]:
         normalise.replace_input_with(0, old)
         graph.insert_after(node, normalise)
         bias = node.inputs[2] if len(node.inputs) > 2 else None
+        scale_name, bias_name, mean_name, variance_name = (str(t.name) for t in tensors)
         inserted.append(
             Normalization(
-                normalise.outputs[0].name or "",
-                *(t.name or "" for t in tensors),
+                str(normalise.outputs[0].name),
+                scale_name,
+                bias_name,
+                mean_name,
+                variance_name,
                 epsilon=EPSILON,
                 channels=channels,
                 weight=node.inputs[1].name,  # type: ignore[union-attr]
-                conv_bias=bias.name if bias is not None else None,
+                conv_bias=None if bias is None else bias.name,
             )
         )
     return inserted

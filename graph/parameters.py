@@ -20,12 +20,13 @@ def companions(model: ir.Model, weights: Collection[str]) -> list[str]:
     The biases of their operators, a constant vector added behind a MatMul, the scales and biases of
     normalisations, and all four tensors of every BatchNormalization.
     """
-    names: dict[str, None] = {}
-    for node in model.graph:
-        for value in _trained_inputs(node, weights):
-            if _is_float_constant(value) and value.name not in weights:
-                names[value.name or ""] = None
-    return list(names)
+    names = (
+        str(value.name)
+        for node in model.graph
+        for value in _trained_inputs(node, weights)
+        if value is not None and _is_float_constant(value)
+    )
+    return list(dict.fromkeys(name for name in names if name not in weights))
 
 
 def bind(model: ir.Model, tensors: Mapping[str, np.ndarray]) -> ir.Model:
@@ -33,9 +34,10 @@ def bind(model: ir.Model, tensors: Mapping[str, np.ndarray]) -> ir.Model:
     copy = model.clone()
     graph = copy.graph
     for value in list(graph.inputs):
-        if value.name in tensors:
+        name = str(value.name)
+        if name in tensors:
             graph.inputs.remove(value)
-            value.const_value = ir.tensor(tensors[value.name], name=value.name)
+            value.const_value = ir.tensor(tensors[name], name=name)
             graph.register_initializer(value)
     return copy
 
@@ -61,8 +63,8 @@ def _is_weighted_matmul(value: ir.Value | None, weights: Collection[str]) -> boo
     return any(v is not None and v.name in weights for v in producer.inputs)
 
 
-def _is_float_constant(value: ir.Value | None) -> bool:
-    if value is None or value.dtype != ir.DataType.FLOAT:
+def _is_float_constant(value: ir.Value) -> bool:
+    if value.dtype != ir.DataType.FLOAT:
         return False
     producer = value.producer()
     return value.is_initializer() or (producer is not None and producer.op_type == "Constant")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar
 
@@ -28,6 +29,8 @@ class Registry(Mapping[str, T], Generic[T]):
         self._package = package
         self._plugins: dict[str, T] = {}
         self._discovered = False
+        self._discovering = False
+        self._lock = threading.RLock()
 
     def register(self, *names: str) -> Callable[[T], T]:
         """Return the decorator that files a plugin under ``names``."""
@@ -62,9 +65,12 @@ class Registry(Mapping[str, T], Generic[T]):
         return len(self._plugins)
 
     def _discover(self) -> None:
-        if self._discovered:
-            return
-        self._discovered = True
-        package = importlib.import_module(self._package)
-        for module in pkgutil.iter_modules(package.__path__):
-            importlib.import_module(f"{self._package}.{module.name}")
+        # Reentrant: a plugin may look another one up while it is imported.
+        with self._lock:
+            if self._discovered or self._discovering:
+                return
+            self._discovering = True
+            package = importlib.import_module(self._package)
+            for module in pkgutil.iter_modules(package.__path__):
+                importlib.import_module(f"{self._package}.{module.name}")
+            self._discovered = True

@@ -111,10 +111,11 @@ def compress(
     if dry_run:
         return Result(report_document(_plan(job)), None, directory)
     with RunDirectory.open(directory, job.fingerprint(), resume=resume) as run:
-        outcome = run_compression(job, run)
-        report = report_document(_report(job, outcome, time.monotonic() - began))
-        run.write_json("report.json", report)
-    return Result(report, job.output, directory)
+        report = _report(job, run_compression(job, run))
+        report.time = {**report.time, "total_seconds": time.monotonic() - began}
+        document = report_document(report)
+        run.write_json("report.json", document)
+    return Result(document, job.output, directory)
 
 
 def search(
@@ -279,15 +280,16 @@ def _plan(job: Job) -> Report:
     )
 
 
-def _report(job: Job, outcome: Outcome, seconds: float) -> Report:
+def _report(job: Job, outcome: Outcome) -> Report:
     report = _plan(job)
     report.output = describe_file(job.output)
     report.layers = layer_sparsities(job.weights, read_tensors(load_model(job.output), job.keys))
-    report.fidelity, report.accuracy = _measure(job, outcome)
+    data = job.eval_data or job.data.subset(_sample(len(job.data)))
+    report.measured_on = _data_facts(data)
+    report.fidelity, report.accuracy = _measure(job, outcome, data)
     report.time = {
         "search_seconds": outcome.search.seconds,
         "training_seconds": outcome.training_seconds,
-        "total_seconds": seconds,
     }
     report.search = _search_facts(outcome.search)
     report.training = {
@@ -301,9 +303,10 @@ def _report(job: Job, outcome: Outcome, seconds: float) -> Report:
     return report
 
 
-def _measure(job: Job, outcome: Outcome) -> tuple[dict[str, Fidelity], dict[str, Accuracy]]:
-    """Compare before and after recovery with the dense model, best on evaluation data."""
-    data = job.eval_data or job.data.subset(_sample(len(job.data)))
+def _measure(
+    job: Job, outcome: Outcome, data: CalibrationData
+) -> tuple[dict[str, Fidelity], dict[str, Accuracy]]:
+    """Compare the models before and after recovery with the dense one on ``data``."""
     targets = choose_targets(job.dense)
     models: dict[str, bytes | str] = {
         "dense": str(job.path),

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 
 from onnx_unipts.calibration import CalibrationData
+from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.targets import Target, divergence
 
 __all__ = ["Accuracy", "Fidelity", "compare", "measure_accuracy", "wilson_interval"]

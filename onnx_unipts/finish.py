@@ -34,8 +34,11 @@ def finish(
     final = dict(tensors)
     for name in student.prunable:
         final[name] = pruned_exactly(final[name], kept[name])
-    batch_size = job.recipe.training.batch_size
-    final |= recalibrate(student, final, job.data, batch_size, RECALIBRATION_SAMPLES, job.cores)
+    settings = job.recipe.training
+    augment = settings.augment and settings.epochs > 0
+    final |= recalibrate(
+        student, final, job.data, settings.batch_size, RECALIBRATION_SAMPLES, job.cores, augment
+    )
     model = job.load()
     write_back(student, model, final)
     outside = read_tensors(model, [key for key in job.keys if key not in student.prunable])

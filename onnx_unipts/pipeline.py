@@ -74,8 +74,9 @@ def run_search(job: Job, run: RunDirectory) -> SearchOutcome:
 
 def _student(job: Job, run: RunDirectory) -> Student:
     """Build the student; its tensors are kept, so that a resumed run has the very same ones."""
+    settings = job.recipe.training
     student = build_student(
-        job.load(), job.keys, job.data, job.recipe.training.filter_scale, job.cores
+        job.load(), job.keys, job.data, settings.filter_scale, job.cores, _augments(job)
     )
     saved = run.load_checkpoint("student")
     if saved is not None:
@@ -84,6 +85,11 @@ def _student(job: Job, run: RunDirectory) -> Student:
     else:
         run.save_checkpoint("student", student.tensors, {})
     return student
+
+
+def _augments(job: Job) -> bool:
+    """Whether the student learns from augmented samples."""
+    return job.recipe.training.augment and job.recipe.training.epochs > 0
 
 
 def _search(job: Job, run: RunDirectory, student: Student) -> SearchOutcome:

@@ -70,10 +70,13 @@ def build_student(
     data: CalibrationData,
     filter_scale: str,
     cores: int = 1,
+    augment: bool = False,
 ) -> Student:
     """Make the student of ``model``: cleaned, normalisations inserted, equal to the dense model.
 
-    ``data`` measures the statistics of what enters the inserted normalisations.
+    ``data`` measures the statistics of what enters the inserted normalisations. They are measured
+    on augmented samples if training sees such: then the statistics of its batches are those that
+    the normalisations expect, and the dense model teaches undistorted.
     """
     parameters = [*prunable, *companions(model, prunable)]
     tensors = {n: t.astype(np.float32) for n, t in read_tensors(model, parameters).items()}
@@ -82,7 +85,7 @@ def build_student(
     expose(working, targets)
     kept = normalization.find(working)
     inserted = normalization.insert(working, prunable)
-    tensors |= _as_identity(working, inserted, tensors, data, filter_scale, cores)
+    tensors |= _as_identity(working, inserted, tensors, data, filter_scale, cores, augment)
     inputs = {value.name for value in working.graph.inputs}
     tensors = {name: value for name, value in tensors.items() if name in inputs}
     normalizations = (*kept, *inserted)
@@ -106,23 +109,21 @@ def recalibrate(
     batch_size: int,
     limit: int | None = None,
     cores: int = 1,
+    augment: bool = False,
 ) -> dict[str, np.ndarray]:
     """Return mean and variance of every normalisation of the student with ``tensors``.
 
     Each is the average over batches that are themselves normalised by their own statistics, of up
-    to ``limit`` samples.
+    to ``limit`` samples. A student trained on augmented samples needs the statistics of such:
+    measured on ResNet-20, those of plain images cost it three points of accuracy.
     """
     if not student.normalizations:
         return {}
-    batches = batches_of(data, batch_size, limit)
+    batches = batches_of(data, batch_size, limit, augment)
     observed = _observe(student.with_batch_statistics(), tensors, batches, cores)
     names = [name for norm in student.normalizations for name in norm.statistics]
-    return {
-        name: np.mean([o[f"{name}/observed"] for o in observed], axis=0, dtype=np.float64).astype(
-            np.float32
-        )
-        for name in names
-    }
+    values = {name: np.stack([o[f"{name}/observed"] for o in observed]) for name in names}
+    return {n: v.mean(axis=0, dtype=np.float64).astype(np.float32) for n, v in values.items()}
 
 
 def write_back(
@@ -147,17 +148,19 @@ def write_back(
 
 
 def batches_of(
-    data: CalibrationData, batch_size: int, limit: int | None = None
+    data: CalibrationData, batch_size: int, limit: int | None = None, augment: bool = False
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yield up to ``limit`` samples in batches of one shuffled order, always the same.
 
     Shuffled, because data often comes sorted by class, and the statistics of a batch of one class
     are not those of the data. A last incomplete batch is left out unless it is the only one.
     """
-    order = np.random.default_rng(0).permutation(len(data))[:limit]
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(data))[:limit]
     size = min(batch_size, len(order))
     for start in range(0, len(order) - size + 1, size):
-        yield data.batch(order[start : start + size])
+        indices = order[start : start + size]
+        yield data.augmented(indices, rng) if augment else data.batch(indices)
 
 
 def _as_identity(
@@ -167,6 +170,7 @@ def _as_identity(
     data: CalibrationData,
     filter_scale: str,
     cores: int,
+    augment: bool,
 ) -> dict[str, np.ndarray]:
     if not inserted:
         return {}
@@ -178,7 +182,7 @@ def _as_identity(
         )
     }
     measuring = serialize(normalization.with_observed_statistics(working, inserted))
-    batches = batches_of(data, STATISTICS_BATCH, STATISTICS_SAMPLES)
+    batches = batches_of(data, STATISTICS_BATCH, STATISTICS_SAMPLES, augment)
     observed = _observe(measuring, {**tensors, **plain}, batches, cores)
     statistics = normalization.statistics_mean(observed, inserted)
     return normalization.identity(inserted, tensors, statistics, filter_scale)

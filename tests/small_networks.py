@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import onnxruntime
 
 CLASSIFIER = """net (float[N,3,8,8] x) => (float[N,4] y) {
@@ -50,6 +51,17 @@ def network(
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array), name))
     onnx.checker.check_model(model)
     return model
+
+
+def working_model(
+    body: str, tensors: Mapping[str, np.ndarray], signature: str = "float[N,3,8,8] x => float[N,4] y"
+) -> ir.Model:
+    """Return a model whose ``tensors`` are graph inputs, as `graph.cleanup.clean` makes them."""
+    given, made = signature.split("=>")
+    inputs = [f"float[{','.join(map(str, t.shape))}] {name}" for name, t in tensors.items()]
+    header = '<ir_version: 8, opset_import: ["" : 17]>\n'
+    text = f"{header} net ({', '.join([given, *inputs])}) => ({made}) {{ {body} }}"
+    return ir.from_proto(onnx.parser.parse_model(text))
 
 
 def draw(seed: int, **shapes: tuple[int, ...]) -> dict[str, np.ndarray]:

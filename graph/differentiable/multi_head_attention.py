@@ -29,6 +29,8 @@ def multi_head_attention(node: ir.Node, op: Builder) -> Result:
     heads = node.attributes.get_int("num_heads", 1)
     scale = node.attributes.get_float("scale", 0.0)
     steps, keys = op.shape(query)[1], op.shape(key)[1]
+    if mask is not None and steps != keys:
+        return "its mask is for more keys than queries, which onnxruntime gets wrong"
     return attend(
         op, query, key, value, heads, scale, mask_bias(op, mask, node, steps, keys), extra
     )

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import joblib
 import numpy as np
-import onnxruntime
 
 from onnx_unipts.fitness.measure import FITNESS
+from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.patterns import magnitude_mask
 from onnx_unipts.targets import Target
 from onnx_unipts.training.ort import inference_session

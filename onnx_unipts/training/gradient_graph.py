@@ -44,7 +44,7 @@ def _rewrite_input_gradient(graph: ir.Graph, node: ir.Node) -> None:
         return
     if filters.shape is None or not filters.shape.is_static() or upstream is None:
         return
-    shape = [int(d) for d in filters.shape]
+    shape = list(filters.shape.numpy())
     rank = len(shape) - 2
     strides = node.attributes.get_ints("strides", [1] * rank)
     dilations = node.attributes.get_ints("dilations", [1] * rank)

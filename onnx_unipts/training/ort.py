@@ -6,18 +6,19 @@ package ``onnxruntime.training`` would pull torch in.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import ModuleType
 
 import numpy as np
 import onnx
 import onnx_ir as ir
-import onnxruntime
-from onnxruntime.capi import _pybind_state as runtime
 
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.model import serialize
 from onnx_unipts.graph.normalization import Normalization
+from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.training.gradient_graph import simplify_gradients
 
 __all__ = ["GradientGraph", "GradientSession", "build_gradient_graph", "inference_session"]
@@ -96,8 +97,10 @@ def build_gradient_graph(
     options = _options(threads=1)
     try:
         if any(node.op_type in ("BatchNormalization", "LSTM", "GRU") for node in model.graph):
-            serialized = runtime.get_optimized_model(serialized, set(parameters), options)
-        builder = runtime.GradientGraphBuilder(serialized, {loss}, set(parameters), loss, options)
+            serialized = _compiled().get_optimized_model(serialized, set(parameters), options)
+        builder = _compiled().GradientGraphBuilder(
+            serialized, {loss}, set(parameters), loss, options
+        )
         builder.build()
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
@@ -141,6 +144,10 @@ def _output_statistics(graph: ir.Graph, norm: Normalization) -> None:
         value.type = ir.TensorType(ir.DataType.FLOAT)
         value.shape = ir.Shape([norm.channels])
         graph.outputs.append(value)
+
+
+def _compiled() -> ModuleType:
+    return importlib.import_module("onnxruntime.capi._pybind_state")
 
 
 def _options(threads: int) -> onnxruntime.SessionOptions:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from typing import Any
 
 import numpy as np
 
@@ -56,7 +57,8 @@ def check_gradients(graph: GradientGraph, feeds: Mapping[str, np.ndarray]) -> Ch
     holds everything that the graph's session is fed. Raises `UnsupportedModelError` if the
     gradient's kernels end the process, fail, or do not end.
     """
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+    # Forked on Linux: nothing is imported or copied again.
+    context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_report, args=(sender, graph, dict(feeds)), daemon=True)
     process.start()
@@ -88,6 +90,7 @@ def _cause_of_death(code: int | None) -> str:
 
 
 def _report(sender: Connection, graph: GradientGraph, feeds: dict[str, np.ndarray]) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers an interrupt, for both
     try:
         sender.send(_errors(graph, feeds))
     except Exception as error:

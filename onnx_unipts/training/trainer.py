@@ -106,7 +106,13 @@ class Trainer:
         self._teachers = [
             inference_session(student.teacher(settings.teacher_statistics)) for _ in range(replicas)
         ]
-        self._variances = self._measure_variances()
+        self._pool = ThreadPoolExecutor(replicas)
+        self._variances = variances_of(
+            student, self._taught(0, next(batches_of(data, settings.batch_size)))
+        )
+        self.optimizer = MomentumSGD(
+            settings.momentum, settings.weight_decay, settings.pruned_decay
+        )
         self.unreached = graph.unreached
 
     @property
@@ -114,27 +120,54 @@ class Trainer:
         """Number of whole batches in the data."""
         return len(self._data) // self._settings.batch_size
 
+    @property
+    def steps(self) -> int:
+        """Number of steps of all epochs."""
+        return self._settings.epochs * self.steps_per_epoch
+
     def epochs(self, start: Checkpoint, progress: Progress) -> Iterator[Checkpoint]:
-        """Train on from ``start``; yield the state after every epoch."""
-        settings = self._settings
+        """Train on from ``start``, whose arrays change in place; yield the state of every epoch."""
         state = start
-        optimizer = MomentumSGD(settings.momentum, settings.weight_decay, settings.pruned_decay)
-        optimizer.velocity = state.velocity
-        total = settings.epochs * self.steps_per_epoch
-        with (
-            progress.phase("training", total, state.epoch * self.steps_per_epoch) as phase,
-            ThreadPoolExecutor(self._replicas) as pool,
-        ):
-            for epoch in range(state.epoch, settings.epochs):
+        self.optimizer.velocity = state.velocity
+        done = state.epoch * self.steps_per_epoch
+        with progress.phase("training", self.steps, done) as phase:
+            for epoch in range(state.epoch, self._settings.epochs):
                 losses = []
-                for step, batch in enumerate(self._batches(epoch)):
-                    step += epoch * self.steps_per_epoch
-                    losses.append(self._step(state.tensors, optimizer, batch, step, epoch, pool))
+                for index, batch in enumerate(self._batches(epoch), epoch * self.steps_per_epoch):
+                    losses.append(self.step(state.tensors, batch, index))
                     phase.advance(1, epoch=epoch + 1, loss=losses[-1])
                 state = Checkpoint(
-                    epoch + 1, state.tensors, optimizer.velocity, [*state.losses, *losses]
+                    epoch + 1, state.tensors, state.velocity, [*state.losses, *losses]
                 )
                 yield state
+
+    def step(
+        self, tensors: dict[str, np.ndarray], batch: Mapping[str, np.ndarray], index: int
+    ) -> float:
+        """Update ``tensors`` in place by ``batch``, as step number ``index``; return the loss."""
+        settings = self._settings
+        masks = self.masks(tensors, sparsity_share(index, self.steps, settings.ramp))
+        fed = {name: t * masks[name] if name in masks else t for name, t in tensors.items()}
+        epoch = index // self.steps_per_epoch
+        temperatures = OBJECTIVES[settings.objective](settings, epoch)
+        size = settings.batch_size // self._replicas
+
+        def replica(number: int) -> tuple[float, dict[str, np.ndarray], dict[str, np.ndarray]]:
+            part = slice(number * size, (number + 1) * size)
+            inputs = {name: value[part] for name, value in batch.items()}
+            taught = self._taught(number, inputs)
+            feeds = loss_feeds(
+                self._student.targets, taught, temperatures, settings.batch_size, self._variances
+            )
+            return self._sessions[number].run({**fed, **inputs, **feeds})
+
+        results = list(self._pool.map(replica, range(self._replicas)))
+        gradients = {
+            name: sum(r[1][name] for r in results[1:]) + g for name, g in results[0][1].items()
+        }
+        rate = learning_rate(settings.learning_rate, index, self.steps, settings.warmup)
+        self.optimizer.step(tensors, gradients, masks, rate)
+        return sum(result[0] for result in results)
 
     def masks(self, tensors: Mapping[str, np.ndarray], share: float = 1.0) -> dict[str, np.ndarray]:
         """Return the masks (bool) of the largest weights at ``share`` of the final sparsity."""
@@ -143,11 +176,9 @@ class Trainer:
             for name, kept in self._kept.items()
         }
 
-    def _measure_variances(self) -> dict[str, float]:
-        batch = next(batches_of(self._data, self._settings.batch_size))
+    def _taught(self, replica: int, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         values = self._student.values
-        taught = dict(zip(values, self._teachers[0].run(values, batch), strict=True))
-        return variances_of(self._student, taught)
+        return dict(zip(values, self._teachers[replica].run(values, inputs), strict=True))
 
     def _batches(self, epoch: int) -> Iterator[dict[str, np.ndarray]]:
         rng = np.random.default_rng([self._seed, 1, epoch])
@@ -159,41 +190,6 @@ class Trainer:
                 yield self._data.augmented(indices, rng)
             else:
                 yield self._data.batch(indices)
-
-    def _step(
-        self,
-        tensors: dict[str, np.ndarray],
-        optimizer: MomentumSGD,
-        batch: Mapping[str, np.ndarray],
-        step: int,
-        epoch: int,
-        pool: ThreadPoolExecutor,
-    ) -> float:
-        settings = self._settings
-        total = settings.epochs * self.steps_per_epoch
-        masks = self.masks(tensors, sparsity_share(step, total, settings.ramp))
-        fed = {n: t * masks[n] if n in masks else t for n, t in tensors.items()}
-        size = settings.batch_size // self._replicas
-        slices = [
-            {name: value[k * size : (k + 1) * size] for name, value in batch.items()}
-            for k in range(self._replicas)
-        ]
-        temperatures = OBJECTIVES[settings.objective](settings, epoch)
-
-        def replica(index: int) -> tuple[float, dict[str, np.ndarray], dict[str, np.ndarray]]:
-            inputs = slices[index]
-            values = self._student.values
-            taught = dict(zip(values, self._teachers[index].run(values, inputs), strict=True))
-            feeds = loss_feeds(
-                self._student.targets, taught, temperatures, settings.batch_size, self._variances
-            )
-            return self._sessions[index].run({**fed, **inputs, **feeds})
-
-        results = list(pool.map(replica, range(self._replicas)))
-        gradients = {name: np.sum([r[1][name] for r in results], axis=0) for name in results[0][1]}
-        rate = learning_rate(settings.learning_rate, step, total, settings.warmup)
-        optimizer.step(tensors, gradients, masks, rate)
-        return sum(r[0] for r in results)
 
 
 def _kept_at(kept: int, count: int, share: float) -> int:
