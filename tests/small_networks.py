@@ -9,6 +9,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import onnxruntime
+import onnxsim
+
+from onnx_unipts.graph.simplification import SKIPPED
 
 CLASSIFIER = """net (float[N,3,8,8] x) => (float[N,4] y) {
     c1 = Conv <pads = [1,1,1,1]> (x, w1, b1)
@@ -54,7 +57,9 @@ def network(
 
 
 def working_model(
-    body: str, tensors: Mapping[str, np.ndarray], signature: str = "float[N,3,8,8] x => float[N,4] y"
+    body: str,
+    tensors: Mapping[str, np.ndarray],
+    signature: str = "float[N,3,8,8] x => float[N,4] y",
 ) -> ir.Model:
     """Return a model whose ``tensors`` are graph inputs, as `graph.cleanup.clean` makes them."""
     given, made = signature.split("=>")
@@ -148,3 +153,11 @@ def outputs(
     )
     known = {value.name for value in session.get_inputs()}
     return session.run(None, {n: v for n, v in feeds.items() if n in known})
+
+
+def simplify_here(model: onnx.ModelProto, optimize: bool) -> onnx.ModelProto:
+    """Simplify as `graph.simplification.run_onnxsim` does, without the second of a new process."""
+    simplified, _ = onnxsim.simplify(
+        model, perform_optimization=optimize, skipped_optimizers=list(SKIPPED)
+    )
+    return simplified

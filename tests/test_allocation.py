@@ -347,5 +347,5 @@ def test_a_wrong_allocation_file_is_named(tmp_path: Path, content: str, message:
 
 
 def test_an_unknown_allocation_names_the_known_ones():
-    with pytest.raises(UsageError, match="neither a file nor one of .*lamp"):
+    with pytest.raises(UsageError, match=r"neither a file nor one of .*lamp"):
         read_allocation("nonesuch", {"a": 10})

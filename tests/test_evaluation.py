@@ -7,7 +7,15 @@ import onnx_ir as ir
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_networks import CLASSIFIER, classifier, classifier_tensors, images, network, outputs, saved
+from small_networks import (
+    CLASSIFIER,
+    classifier,
+    classifier_tensors,
+    images,
+    network,
+    outputs,
+    saved,
+)
 
 from onnx_unipts.calibration import CalibrationData, input_signature, load_calibration_data
 from onnx_unipts.evaluation import (
@@ -157,4 +165,6 @@ def test_there_is_no_accuracy_without_labels_or_without_classes():
     scores = {"y": np.eye(4)}
     targets = choose_targets(with_end(ENDS["scores"]))
     assert measure_accuracy(targets, scores, None) is None
-    assert measure_accuracy(choose_targets(with_end("y = Sigmoid (z)")), scores, np.arange(4)) is None
+    assert (
+        measure_accuracy(choose_targets(with_end("y = Sigmoid (z)")), scores, np.arange(4)) is None
+    )

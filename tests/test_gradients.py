@@ -124,9 +124,7 @@ def assert_right(graph: GradientGraph, feeds: dict[str, np.ndarray], tolerance: 
     ],
     ids=["shared temperature", "decayed base", "probability", "values"],
 )
-def test_every_gradient_of_a_residual_network_is_right(
-    target: Target, temperatures: Temperatures
-):
+def test_every_gradient_of_a_residual_network_is_right(target: Target, temperatures: Temperatures):
     graph = differentiated(RESIDUAL, residual_tensors(), target)
     assert graph.unreached == ()
     assert set(graph.parameters) == {"w1", "s1", "o1", "w2", "b2", "s2", "o2", "w3", "b3"}

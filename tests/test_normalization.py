@@ -161,7 +161,9 @@ def test_dead_filters_leave_the_dense_outputs_unchanged(filter_scale: str, left:
         pytest.param(CONVOLUTIONS.replace(", b1)", ")"), id="without a bias"),
         pytest.param(CONVOLUTIONS.replace("(r1, w2, b2)", "(r1, w2, b1)"), id="with one shared"),
         pytest.param(
-            CONVOLUTIONS.replace("r2 = Relu (c2)", "r3 = Relu (c2) s = ReduceSum (b1) r2 = Add (r3, s)"),
+            CONVOLUTIONS.replace(
+                "r2 = Relu (c2)", "r3 = Relu (c2) s = ReduceSum (b1) r2 = Add (r3, s)"
+            ),
             id="with one that is used elsewhere, too",
         ),
     ],
@@ -207,7 +209,9 @@ def test_he_gives_filters_the_spread_of_an_initialisation():
 
 # Statistics
 
-NORMALIZED = CONVOLUTIONS.replace("r1 = Relu (c1)", "n1 = BatchNormalization (c1, s, o, m, v) r1 = Relu (n1)")
+NORMALIZED = CONVOLUTIONS.replace(
+    "r1 = Relu (c1)", "n1 = BatchNormalization (c1, s, o, m, v) r1 = Relu (n1)"
+)
 
 
 def normalised_tensors() -> dict[str, np.ndarray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,14 +22,24 @@ from small_networks import (
     outputs,
     perceptron,
     saved,
+    simplify_here,
 )
 
 from onnx_unipts.calibration import CalibrationData, input_signature, load_calibration_data
+from onnx_unipts.graph import cleanup
 from onnx_unipts.graph.model import load_model, save_model
 from onnx_unipts.graph.prunable import find_prunable
 from onnx_unipts.patterns import magnitude_mask
 from onnx_unipts.student import Student, batches_of, build_student, recalibrate, write_back
 from onnx_unipts.training.ort import inference_session
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_simplification() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cleanup, "run_onnxsim", simplify_here)
+        yield
+
 
 TENSORS = classifier_tensors()
 
@@ -173,7 +183,9 @@ def student_of(path: Path, filter_scale: str = "he") -> Student:
     return build_student(model, keys, data_of(path), filter_scale)
 
 
-def run_all(model: bytes | Path, feeds: dict[str, np.ndarray], names: list[str]) -> list[np.ndarray]:
+def run_all(
+    model: bytes | Path, feeds: dict[str, np.ndarray], names: list[str]
+) -> list[np.ndarray]:
     """Run a model on every sample, in batches of the size that it takes."""
     session = inference_session(str(model) if isinstance(model, Path) else model)
     batch = session.get_inputs()[0].shape[0]
@@ -250,7 +262,10 @@ def test_the_student_holds_every_parameter_in_its_place(built: Callable[..., Bui
     _, student = built("folded normalisations")
     assert student.prunable == ("w1", "w2", "w3")
     first, second = student.normalizations
-    assert [(norm.weight, norm.conv_bias) for norm in (first, second)] == [("w1", "b1"), ("w2", "b2")]
+    assert [(norm.weight, norm.conv_bias) for norm in (first, second)] == [
+        ("w1", "b1"),
+        ("w2", "b2"),
+    ]
     # The bias before a normalisation is absorbed by it, and statistics are measured.
     assert set(student.trained) == {"w1", "w2", "w3", "b3", *first.trained, *second.trained}
     assert {"b1", "b2", *first.statistics, *second.statistics} < student.tensors.keys()
@@ -295,9 +310,7 @@ def test_recalibrated_statistics_are_the_mean_over_batches(built: Callable[..., 
     found = recalibrate(student, tensors, data, 16, cores=cores)
     assert found.keys() == {"m1", "v1", "m2", "v2"}
     entering = [
-        outputs(
-            network(NORMALIZED, {k: v for k, v in tensors.items()}), batch, ["c1"]
-        )[0]
+        outputs(network(NORMALIZED, tensors), batch, ["c1"])[0]
         for batch in batches_of(data, 16)
     ]
     assert len(entering) == 3
@@ -339,14 +352,12 @@ class Numbers(CalibrationData):
 
 
 @given(st.integers(1, 100), st.integers(1, 40), st.none() | st.integers(1, 120))
-def test_batches_are_equal_disjoint_and_always_the_same(
-    count: int, size: int, limit: int | None
-):
+def test_batches_are_equal_disjoint_and_always_the_same(count: int, size: int, limit: int | None):
     batches = [batch["x"].tolist() for batch in batches_of(Numbers(count), size, limit)]
     wanted = min(count, limit or count)
     assert len(batches) == max(wanted // size, 1)
     assert {len(batch) for batch in batches} == {min(size, wanted)}
-    flat = sum(batches, [])
+    flat = [index for batch in batches for index in batch]
     assert len(flat) == len(set(flat))
     assert batches == [batch["x"].tolist() for batch in batches_of(Numbers(count), size, limit)]
 

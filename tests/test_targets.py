@@ -63,13 +63,13 @@ def test_every_float_output_is_a_target_and_no_other_is():
 
 def test_a_model_without_float_outputs_is_refused_by_name():
     with pytest.raises(UnsupportedModelError, match="label"):
-        choose_targets(model("(float[N,9] x) => (int64[N,1] label)", "label = ArgMax <axis = 1> (x)"))
+        choose_targets(
+            model("(float[N,9] x) => (int64[N,1] label)", "label = ArgMax <axis = 1> (x)")
+        )
 
 
 def test_exposed_are_the_distilled_values_each_once():
-    both = model(
-        "(float[N,9] x) => (float[N,9] y, float[N,9] z)", "z = Relu (x) y = Softmax (z)"
-    )
+    both = model("(float[N,9] x) => (float[N,9] y, float[N,9] z)", "z = Relu (x) y = Softmax (z)")
     expose(both, choose_targets(both))
     assert [value.name for value in both.graph.outputs] == ["z"]
 

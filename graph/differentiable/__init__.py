@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator
 
 import onnx_ir as ir
 
@@ -21,9 +20,19 @@ from onnx_unipts.graph.differentiable.rule import (
     Rule,
     infer,
     rule_name,
+    taken_names,
 )
+from onnx_unipts.graph.differentiable.stopping import is_float, reached_inputs, stop_gradients
 
-__all__ = ["RULES", "Builder", "Result", "Rule", "make_differentiable"]
+__all__ = [
+    "RULES",
+    "Builder",
+    "Result",
+    "Rule",
+    "make_differentiable",
+    "reached_inputs",
+    "stop_gradients",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -37,9 +46,10 @@ def make_differentiable(model: ir.Model) -> list[str]:
     one to be trained and stays; only the main graph is rewritten.
 
     Returns one line per rewritten node: operator, name and what took its place. A node that needs a
-    rewrite and cannot be rewritten stays as it is; the logger says why.
+    rewrite and cannot be rewritten stays as it is; the logger says why, and `stop_gradients` keeps
+    it from standing in the way of the rest.
     """
-    names = Names(_names(model.graph))
+    names = Names(taken_names(model.graph))
     pending = deque(model.graph)
     log = []
     while pending:
@@ -90,6 +100,7 @@ def _apply(rule: Rule, node: ir.Node, builder: Builder) -> list[ir.Value | None]
     if result is None:
         return None
     if isinstance(result, str):
+        node.meta["undifferentiable"] = result
         logger.info("%s %s is left as it is: %s", node.op_type, node.name, result)
         return None
     values = [result] if isinstance(result, ir.Value) else list(result)
@@ -134,21 +145,9 @@ def _remove(graph: ir.Graph, node: ir.Node) -> None:
             _remove(graph, producer)
 
 
-def _names(graph: ir.Graph) -> Iterator[str]:
-    yield from (value.name for value in graph.inputs if value.name)
-    yield from graph.initializers
-    for node in ir.traversal.RecursiveGraphIterator(graph):
-        yield node.name or ""
-        yield from (value.name for value in node.outputs if value.name)
-        for subgraph in node.attributes.values():
-            if subgraph.type == ir.AttributeType.GRAPH:
-                yield from subgraph.as_graph().initializers
-                yield from (value.name for value in subgraph.as_graph().inputs if value.name)
-
-
 def _is_float(node: ir.Node) -> bool:
     """Say whether a gradient can flow through ``node``: a float output, or one of unknown type."""
-    return any(output.dtype is None or output.dtype.is_floating_point() for output in node.outputs)
+    return any(is_float(output) for output in node.outputs)
 
 
 def _what(rule: Rule) -> str:

@@ -30,7 +30,11 @@ def einsum(node: ir.Node, op: Builder) -> Result:
         needed = set(output).union(*terms[index:])
         y, labels = _contract(op, y, labels, right, term, needed, sizes)
     y, labels = _sum_out(op, y, labels, set(output))
-    return op.Transpose(y, perm=[labels.index(label) for label in output])
+    return _in_order(op, y, [labels.index(label) for label in output])
+
+
+def _in_order(op: Builder, x: ir.Value, order: Sequence[int]) -> ir.Value:
+    return x if list(order) == sorted(order) else op.Transpose(x, perm=order)
 
 
 def _terms(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
@@ -98,4 +102,4 @@ def _arranged(
     """Return ``x`` with its axes in the order of ``groups``, one axis per group."""
     order = [labels.index(label) for group in groups for label in group]
     shape = [prod(sizes[label] for label in group) for group in groups]
-    return op.Reshape(op.Transpose(x, perm=order) if order else x, shape)
+    return op.Reshape(_in_order(op, x, order), shape)

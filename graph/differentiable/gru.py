@@ -38,7 +38,8 @@ def gru(node: ir.Node, op: Builder) -> Result:
             _outputs=2,
         )
 
-    plain = set(node.attributes.get_strings("activations") or DEFAULT) == set(DEFAULT)
+    names = node.attributes.get_strings("activations") or DEFAULT
+    plain = list(names) == DEFAULT * (len(names) // 2)
     plain = plain and not node.attributes.get_float("clip", 0.0)
     run = fused if plain else lambda one: _stepwise(node, op, one)
     return in_passes(node, op, 1, DEFAULT, run)[: len(node.outputs)]

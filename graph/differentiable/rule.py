@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -66,6 +66,19 @@ class Names:
             name = f"{wish}_{count}"
         self._taken.add(name)
         return name
+
+
+def taken_names(graph: ir.Graph) -> Iterator[str]:
+    """Yield the names of nodes and values in ``graph`` and the graphs inside it."""
+    yield from (value.name for value in graph.inputs if value.name)
+    yield from graph.initializers
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        yield node.name or ""
+        yield from (value.name for value in node.outputs if value.name)
+        for attribute in node.attributes.values():
+            if attribute.type == ir.AttributeType.GRAPH:
+                yield from attribute.as_graph().initializers
+                yield from (value.name for value in attribute.as_graph().inputs if value.name)
 
 
 class Builder:
@@ -163,6 +176,14 @@ class Builder:
         """Return ``x`` rounded towards zero; no gradient passes through a Cast to an integer."""
         return self.cast_like(self.Cast(x, to=ir.DataType.INT64), x)
 
+    def stop(self, x: ir.Value) -> Any:
+        """Return ``x``, which no gradient passes, to an absolute precision of 1e-9 up to 8e9."""
+        double = self.Cast(x, to=ir.DataType.DOUBLE)
+        steps = self.Cast(self.Mul(double, self._store(np.array(2.0**30))), to=ir.DataType.INT64)
+        steps.dtype = ir.DataType.INT64  # also where the type of x is unknown
+        back = self.Mul(self.Cast(steps, to=ir.DataType.DOUBLE), self._store(np.array(2.0**-30)))
+        return self.Cast(back, to=x.dtype or self.dtype)
+
     def value(self, operand: Any) -> ir.Value | None:
         """Return ``operand`` as a value of the graph, stored as an initializer if a constant."""
         if operand is None or isinstance(operand, ir.Value):
@@ -170,6 +191,9 @@ class Builder:
         array = np.asarray(operand)
         if array.dtype.kind == "f":
             array = array.astype(np.int64 if array.size == 0 else self.dtype.numpy())
+        return self._store(array)
+
+    def _store(self, array: np.ndarray) -> ir.Value:
         name = self._names.fresh(f"{self._node.name or self._node.op_type}/constant")
         tensor = ir.tensor(array, name=name)
         value = ir.val(name, tensor.dtype, tuple(array.shape), const_value=tensor)
