@@ -15,7 +15,7 @@ from onnx_unipts.graph.model import from_proto, stored_tensors, to_proto
 from onnx_unipts.graph.opset_conversion import convert_opset, is_standard, through_proto
 from onnx_unipts.graph.simplification import run_onnxsim
 
-__all__ = ["clean", "freeze_batch"]
+__all__ = ["clean", "freeze_batch", "runnable"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,14 @@ def clean(model: ir.Model, parameters: Collection[str]) -> ir.Model:
         (_simplify, _fold_constants),
     )
     return _apply(exposed, steps, Equivalence(exposed))
+
+
+def runnable(model: ir.Model) -> ir.Model:
+    """Return ``model``, or an equal one of older IR version and opset if the runtime needs it."""
+    opset = model.opset_imports.get("", 1)
+    if model.ir_version <= IR_VERSIONS[-1] and opset <= OPSETS[-1]:
+        return model
+    return clean(model, [])
 
 
 def freeze_batch(

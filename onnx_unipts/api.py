@@ -20,6 +20,7 @@ from onnx_unipts.calibration import (
 )
 from onnx_unipts.environment import check_training_runtime, versions
 from onnx_unipts.evaluation import Accuracy, Fidelity, compare, measure_accuracy, outputs_of
+from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.model import load_model, read_tensors, serialize
 from onnx_unipts.graph.prunable import find_prunable
@@ -38,7 +39,7 @@ from onnx_unipts.report.document import (
 )
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.targets import choose_targets
-from onnx_unipts.training.ort import inference_session
+from onnx_unipts.training.ort import file_session, inference_session
 from onnx_unipts.training.trainer import available_cores
 
 __all__ = ["Result", "compress", "evaluate", "inspect", "search"]
@@ -186,10 +187,7 @@ def evaluate(
     (progress or Quiet()).message(f"data: {loaded.description}")
     targets = choose_targets(model)
     _check_same_signature(model, other, sparse)
-    outputs = [
-        outputs_of(inference_session(os.fspath(path), cores), targets, loaded)
-        for path in (dense, sparse)
-    ]
+    outputs = [outputs_of(file_session(path, cores), targets, loaded) for path in (dense, sparse)]
     measured = [measure_accuracy(targets, values, loaded.labels) for values in outputs]
     accuracy = {
         name: value
@@ -308,15 +306,13 @@ def _measure(
 ) -> tuple[dict[str, Fidelity], dict[str, Accuracy]]:
     """Compare the models before and after recovery with the dense one on ``data``."""
     targets = choose_targets(job.dense)
-    models: dict[str, bytes | str] = {
-        "dense": str(job.path),
-        "before_recovery": serialize(outcome.before_recovery),
-        "after_recovery": str(job.output),
+    pruned = serialize(runnable(outcome.before_recovery))
+    sessions = {
+        "dense": file_session(job.path, job.cores),
+        "before_recovery": inference_session(pruned, job.cores),
+        "after_recovery": file_session(job.output, job.cores),
     }
-    outputs = {
-        stage: outputs_of(inference_session(model, job.cores), targets, data)
-        for stage, model in models.items()
-    }
+    outputs = {stage: outputs_of(session, targets, data) for stage, session in sessions.items()}
     fidelity = {
         stage: compare(targets, outputs["dense"], outputs[stage])
         for stage in ("before_recovery", "after_recovery")
@@ -359,6 +355,11 @@ def _check_same_signature(dense: ir.Model, sparse: ir.Model, path: ModelPath) ->
 
 def _peak_memory() -> int | None:
     """Return the largest resident size of this process in bytes, None where it is not known."""
+    # What getrusage says may be the size of the process that started this one.
+    status = Path("/proc/self/status")
+    if status.is_file():
+        lines = (line.split() for line in status.read_text(encoding="ascii").splitlines())
+        return next((int(words[1]) * 1024 for words in lines if words[0] == "VmHWM:"), None)
     try:
         import resource
     except ImportError:  # Windows

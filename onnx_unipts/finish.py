@@ -12,7 +12,7 @@ from onnx_unipts.graph.model import load_model, read_tensors, save_model, write_
 from onnx_unipts.job import Job
 from onnx_unipts.patterns import magnitude_mask
 from onnx_unipts.student import Student, batches_of, recalibrate, write_back
-from onnx_unipts.training.ort import inference_session
+from onnx_unipts.training.ort import file_session, inference_session
 
 __all__ = ["finish", "pruned_exactly"]
 
@@ -88,7 +88,7 @@ def _changed_signature(dense: ir.Model, sparse: ir.Model) -> str | None:
 
 def _verify_outputs(job: Job, student: Student, final: Mapping[str, np.ndarray]) -> None:
     """Run the written file and the trained weights on one batch."""
-    written = inference_session(str(job.output), job.cores)
+    written = file_session(job.output, job.cores)
     trained = inference_session(student.with_tensors(final), job.cores)
     batch = next(batches_of(job.data, job.recipe.training.batch_size))
     for target in student.targets:

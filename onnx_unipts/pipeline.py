@@ -14,7 +14,7 @@ from onnx_unipts.allocation.file import allocation_document, read_allocation
 from onnx_unipts.allocation.problem import History, Kept
 from onnx_unipts.finish import finish
 from onnx_unipts.fitness import CandidateEvaluator
-from onnx_unipts.graph.errors import UnsupportedModelError
+from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.model import read_tensors, write_tensors
 from onnx_unipts.job import Job
 from onnx_unipts.patterns import magnitude_mask
@@ -76,7 +76,13 @@ def _student(job: Job, run: RunDirectory) -> Student:
     """Build the student; its tensors are kept, so that a resumed run has the very same ones."""
     settings = job.recipe.training
     student = build_student(
-        job.load(), job.keys, job.data, settings.filter_scale, job.cores, _augments(job)
+        job.load(),
+        job.keys,
+        job.data,
+        settings.filter_scale,
+        job.cores,
+        _augments(job),
+        settings.features,
     )
     saved = run.load_checkpoint("student")
     if saved is not None:
@@ -137,6 +143,11 @@ class _JournalHistory(History):
 
 def _evaluator(job: Job, student: Student) -> CandidateEvaluator:
     settings = job.recipe.allocation.search
+    if settings.fitness == "accuracy" and job.data.labels is None:
+        raise UsageError(
+            "fitness accuracy needs labelled calibration data; give such, or use "
+            "--set allocation.search.fitness=divergence"
+        )
     rng = np.random.default_rng([job.recipe.seed, 2])
     picked = rng.permutation(len(job.data))[: settings.samples]
     size = min(SEARCH_BATCH, len(picked))

@@ -104,6 +104,9 @@ class Training(_Section):
     base_decay: float = Field(
         default=1.0, gt=0, le=1, description="Factor on the student's temperature after each epoch."
     )
+    features: float = Field(
+        default=0.0, ge=0, le=1e4, description="Weight of inner activations in the objective; 0 is none."
+    )
     teacher_statistics: Literal["batch", "running"] = Field(
         default="batch", description="Normalisation statistics of the dense model while it teaches."
     )
@@ -121,7 +124,9 @@ class Recipe(_Section):
     sparsity: float | None = Field(
         default=None, gt=0, lt=1, description="Share of weights set to zero."
     )
-    pattern: str = Field(default="unstructured", description="A sparsity pattern's name.")
+    pattern: Literal["unstructured"] = Field(
+        "unstructured", description="Which weights may be zero."
+    )
     num_samples: int | None = Field(
         default=None, ge=1, description="Calibration samples; all if unset."
     )

@@ -15,7 +15,7 @@ from onnx_unipts.graph.cleanup import clean
 from onnx_unipts.graph.model import read_tensors, serialize, write_tensors
 from onnx_unipts.graph.normalization import Normalization
 from onnx_unipts.graph.parameters import bind, companions
-from onnx_unipts.targets import Target, choose_targets, expose
+from onnx_unipts.targets import Target, choose_features, choose_targets, expose
 from onnx_unipts.training.ort import inference_session
 
 __all__ = ["Student", "batches_of", "build_student", "recalibrate", "write_back"]
@@ -39,6 +39,7 @@ class Student:
     trained: tuple[str, ...]
     normalizations: tuple[Normalization, ...]
     targets: tuple[Target, ...]
+    features: tuple[Target, ...] = ()
     dense: dict[str, np.ndarray] = field(default_factory=dict)
 
     def with_batch_statistics(self) -> bytes:
@@ -51,8 +52,13 @@ class Student:
         if statistics == "batch":
             model = normalization.with_batch_statistics(model, self.normalizations)
         model = bind(model, self.dense)
-        expose(model, self.targets)
+        expose(model, self.taught)
         return serialize(model)
+
+    @property
+    def taught(self) -> tuple[Target, ...]:
+        """What the dense model teaches: the targets, and the features beside them."""
+        return (*self.targets, *self.features)
 
     def with_tensors(self, tensors: Mapping[str, np.ndarray]) -> bytes:
         """Return the model, serialised, with ``tensors`` as constants and running statistics."""
@@ -60,8 +66,8 @@ class Student:
 
     @property
     def values(self) -> list[str]:
-        """The names of the distilled values, each once."""
-        return list(dict.fromkeys(target.value for target in self.targets))
+        """The names of the values that the dense model teaches, each once."""
+        return list(dict.fromkeys(target.value for target in self.taught))
 
 
 def build_student(
@@ -71,6 +77,7 @@ def build_student(
     filter_scale: str,
     cores: int = 1,
     augment: bool = False,
+    features: float = 0.0,
 ) -> Student:
     """Make the student of ``model``: cleaned, normalisations inserted, equal to the dense model.
 
@@ -98,6 +105,7 @@ def build_student(
         tuple(name for name in tensors if name not in statistics | absorbed),
         normalizations,
         targets,
+        tuple(choose_features(working, prunable, features)) if features > 0 else (),
         dict(tensors),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,12 +11,23 @@ import onnx_ir as ir
 
 from onnx_unipts.graph.errors import UnsupportedModelError
 
-__all__ = ["Target", "choose_targets", "divergence", "expose", "log_softmax", "softmax"]
+__all__ = [
+    "Target",
+    "choose_features",
+    "choose_targets",
+    "divergence",
+    "expose",
+    "log_softmax",
+    "softmax",
+]
 
 Kind = Literal["classes", "probability", "values"]
 
 # Operators that pass class scores on without changing any of them.
 RESHAPING = {"Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Cast"}
+# Inner activations that the student learns from, where it learns from any.
+FEATURES = 6
+
 FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BFLOAT16}
 
 
@@ -27,13 +38,15 @@ class Target:
     ``output`` is the user's output, ``value`` the distilled value, which stands before a closing
     Softmax or Sigmoid. ``kind`` says how it is compared: ``classes`` are scores over ``axis``
     (KL of their softmax), ``probability`` scores of independent events (KL of their sigmoid),
-    ``values`` anything else (mean squared error over the dense output's variance).
+    ``values`` anything else (mean squared error over the dense output's variance). ``weight`` is
+    its share in the training loss.
     """
 
     output: str
     value: str
     kind: Kind
     axis: int = -1
+    weight: float = 1.0
 
 
 def choose_targets(model: ir.Model) -> list[Target]:
@@ -50,6 +63,26 @@ def choose_targets(model: ir.Model) -> list[Target]:
         names = ", ".join(str(output.name) for output in model.graph.outputs)
         raise UnsupportedModelError(f"no output is a float tensor that can be compared: {names}")
     return targets
+
+
+def choose_features(model: ir.Model, weights: Collection[str], weight: float) -> list[Target]:
+    """Return inner activations of ``model`` to be distilled beside its outputs (FitNets).
+
+    What enters the layers with ``weights``: at most `FEATURES` of them, spread evenly over
+    the depth, the last one included; each counts ``weight`` / their number (Romero et al.,
+    arXiv 1412.6550; here dense and sparse model have equal shapes, so that nothing is projected).
+    """
+    entering = dict.fromkeys(
+        node.inputs[0].name
+        for node in model.graph
+        if any(v is not None and v.name in weights for v in node.inputs[1:2])
+        and node.inputs[0] is not None
+        and node.inputs[0].producer() is not None
+    )
+    names = [str(name) for name in entering]
+    count = min(FEATURES, len(names))
+    picked = [names[len(names) - 1 - (len(names) * k) // count] for k in range(count)]
+    return [Target("", name, "values", weight=weight / count) for name in reversed(picked)]
 
 
 def expose(model: ir.Model, targets: Sequence[Target]) -> None:

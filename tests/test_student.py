@@ -310,8 +310,7 @@ def test_recalibrated_statistics_are_the_mean_over_batches(built: Callable[..., 
     found = recalibrate(student, tensors, data, 16, cores=cores)
     assert found.keys() == {"m1", "v1", "m2", "v2"}
     entering = [
-        outputs(network(NORMALIZED, tensors), batch, ["c1"])[0]
-        for batch in batches_of(data, 16)
+        outputs(network(NORMALIZED, tensors), batch, ["c1"])[0] for batch in batches_of(data, 16)
     ]
     assert len(entering) == 3
     means = [value.mean(axis=(0, 2, 3)) for value in entering]

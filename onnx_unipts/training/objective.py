@@ -95,7 +95,7 @@ def loss_feeds(
             outer /= dense.size // len(dense) * max(variances[target.value], 1e-12)
         feeds[f"{target.value}/teacher"] = np.asarray(dense, np.float32)
         feeds[f"{target.value}/inner"] = np.asarray(inner, np.float32)
-        feeds[f"{target.value}/outer"] = np.asarray(outer, np.float32)
+        feeds[f"{target.value}/outer"] = np.asarray(outer * target.weight, np.float32)
     return feeds
 
 

@@ -7,6 +7,7 @@ package ``onnxruntime.training`` would pull torch in.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -15,13 +16,20 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.errors import UnsupportedModelError
-from onnx_unipts.graph.model import serialize
+from onnx_unipts.graph.model import load_model, serialize
 from onnx_unipts.graph.normalization import Normalization
 from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.training.gradient_graph import simplify_gradients
 
-__all__ = ["GradientGraph", "GradientSession", "build_gradient_graph", "inference_session"]
+__all__ = [
+    "GradientGraph",
+    "GradientSession",
+    "build_gradient_graph",
+    "file_session",
+    "inference_session",
+]
 
 SILENT = 4
 
@@ -79,6 +87,13 @@ def inference_session(
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def file_session(path: str | os.PathLike[str], threads: int = 1) -> onnxruntime.InferenceSession:
+    """Return an inference session of a model file, also of one newer than the runtime."""
+    model = load_model(path)
+    able = runnable(model)
+    return inference_session(os.fspath(path) if able is model else serialize(able), threads)
 
 
 def build_gradient_graph(

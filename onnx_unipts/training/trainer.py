@@ -12,11 +12,12 @@ import numpy as np
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.graph import normalization
 from onnx_unipts.graph.cleanup import freeze_batch
-from onnx_unipts.graph.differentiable import make_differentiable
+from onnx_unipts.graph.differentiable import make_differentiable, reached_inputs, stop_gradients
 from onnx_unipts.patterns import magnitude_mask
 from onnx_unipts.progress import Progress
 from onnx_unipts.recipe import Training
 from onnx_unipts.student import Student, batches_of
+from onnx_unipts.targets import expose
 from onnx_unipts.training.objective import OBJECTIVES, append_loss, loss_feeds
 from onnx_unipts.training.optimizer import MomentumSGD
 from onnx_unipts.training.ort import (
@@ -54,11 +55,17 @@ def replicas_for(batch_size: int, cores: int) -> int:
 
 def gradient_graph(student: Student, batch_size: int) -> GradientGraph:
     """Return the gradient graph of the student's distillation loss for ``batch_size`` samples."""
-    model = freeze_batch(student.model, batch_size)
+    model = student.model.clone()
+    expose(model, student.taught)  # what is an output keeps its name
+    model = freeze_batch(model, batch_size)
     normalization.train(model, student.normalizations)
     make_differentiable(model)
-    loss = append_loss(model, student.targets)
-    return build_gradient_graph(model, student.trained, loss, student.normalizations)
+    loss = append_loss(model, student.taught)
+    stop_gradients(model, student.trained)
+    reached = reached_inputs(model, [loss])
+    return build_gradient_graph(
+        model, [name for name in student.trained if name in reached], loss, student.normalizations
+    )
 
 
 def taught_feeds(
@@ -70,12 +77,12 @@ def taught_feeds(
     taught = dict(zip(values, teacher.run(values, batch), strict=True))
     size = len(next(iter(batch.values())))
     temperatures = OBJECTIVES[settings.objective](settings, 0)
-    return loss_feeds(student.targets, taught, temperatures, size, variances_of(student, taught))
+    return loss_feeds(student.taught, taught, temperatures, size, variances_of(student, taught))
 
 
 def variances_of(student: Student, taught: Mapping[str, np.ndarray]) -> dict[str, float]:
     """Return the variance of each target that is compared by value."""
-    return {t.value: float(taught[t.value].var()) for t in student.targets if t.kind == "values"}
+    return {t.value: float(taught[t.value].var()) for t in student.taught if t.kind == "values"}
 
 
 class Trainer:
@@ -113,7 +120,7 @@ class Trainer:
         self.optimizer = MomentumSGD(
             settings.momentum, settings.weight_decay, settings.pruned_decay
         )
-        self.unreached = graph.unreached
+        self.unreached = [name for name in student.trained if name not in graph.parameters]
 
     @property
     def steps_per_epoch(self) -> int:
@@ -157,7 +164,7 @@ class Trainer:
             inputs = {name: value[part] for name, value in batch.items()}
             taught = self._taught(number, inputs)
             feeds = loss_feeds(
-                self._student.targets, taught, temperatures, settings.batch_size, self._variances
+                self._student.taught, taught, temperatures, settings.batch_size, self._variances
             )
             return self._sessions[number].run({**fed, **inputs, **feeds})
 
