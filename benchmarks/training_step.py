@@ -65,7 +65,7 @@ def _contestants(
     data = load_calibration_data(None, input_signature(model), num_samples=2 * batch_size)
     keys = [weight.key for weight in find_prunable(model) if weight.pruned]
     settings = load_recipe("unipts").training
-    student = build_student(model, keys, data, settings.filter_scale, cores)
+    student = build_student(model, keys, data, settings, cores)
     weights = {name: student.tensors[name] for name in student.prunable}
     kept = ALLOCATORS["lamp"](Problem(weights, sparsity))
     settings = settings.model_copy(update={"batch_size": batch_size})

@@ -60,6 +60,11 @@ class Normalization:
         """The names of the running mean and variance."""
         return self.mean, self.variance
 
+    @property
+    def observed(self) -> tuple[str, str]:
+        """The names under which mean and variance are measured: tensors may be shared."""
+        return f"{self.output}/mean/observed", f"{self.output}/variance/observed"
+
 
 def find(model: ir.Model) -> list[Normalization]:
     """Return the BatchNormalizations of ``model`` whose four tensors are all graph inputs."""
@@ -87,19 +92,23 @@ def find(model: ir.Model) -> list[Normalization]:
     return found
 
 
-def insert(model: ir.Model, weights: Collection[str]) -> list[Normalization]:
+def insert(
+    model: ir.Model, weights: Collection[str], unbiased: Collection[str] | None = None
+) -> list[Normalization]:
     """Insert a BatchNormalization behind every convolution that lost its own; in place.
 
-    Eligible is a Conv whose filter is one of ``weights``, used by this node alone, whose output
-    does not already enter a BatchNormalization, and behind which another weight follows: the last
-    layer's scale is the model's answer and stays. The four tensors become graph inputs.
+    Eligible is a Conv whose filter is one of ``weights`` and whose bias, if any, is a graph input
+    as well, both used by this node alone, whose output is none of the model's and does not already
+    enter a BatchNormalization, and behind which another weight follows: the last layer's scale is
+    the model's answer and stays. `fold` gives every such Conv a bias; without one before, only the
+    filters in ``unbiased`` are eligible, all if None. The four tensors become graph inputs.
     """
     graph = model.graph
     taken = {value.name for value in _values(graph)}
     leads_to_weight = _leads_to_weight(graph)
     inserted = []
     for node in list(graph):
-        if not _eligible(node, weights) or not leads_to_weight[node]:
+        if not _eligible(node, weights, unbiased) or not leads_to_weight[node]:
             continue
         old = node.outputs[0]
         channels = int(node.inputs[1].shape[0])  # type: ignore[union-attr,index,arg-type]
@@ -142,9 +151,8 @@ def insert(model: ir.Model, weights: Collection[str]) -> list[Normalization]:
 def with_observed_statistics(model: ir.Model, normalizations: Iterable[Normalization]) -> ir.Model:
     """Return a copy whose added outputs are mean and variance of what enters each normalisation.
 
-    The outputs are called as `Normalization.mean` and `.variance` with ``/observed`` appended,
-    shape (channels,), over batch and positions; the model itself still runs on its running
-    statistics.
+    The outputs are called `Normalization.observed`, shape (channels,), over batch and positions;
+    the model itself still runs on its running statistics.
     """
     copy = model.clone()
     by_output = {node.outputs[0].name: node for node in copy.graph if node.outputs}
@@ -201,8 +209,8 @@ def train(model: ir.Model, normalizations: Iterable[Normalization]) -> None:
             continue
         node.attributes["training_mode"] = ir.AttrInt64("training_mode", 1)
         node.resize_outputs(3)
-        for value, name in zip(node.outputs[1:], norm.statistics, strict=True):
-            value.name = f"{name}/running"
+        for value, name in zip(node.outputs[1:], ("mean", "variance"), strict=True):
+            value.name = f"{norm.output}/{name}/running"
             value.type = ir.TensorType(ir.DataType.FLOAT)
             value.shape = ir.Shape([norm.channels])
 
@@ -267,6 +275,28 @@ def fold(
     return folded, ((before - mean) * factor + bias).astype(np.float32)
 
 
+def statistics_mean(
+    batches: Sequence[Mapping[str, np.ndarray]],
+    sizes: Sequence[int],
+    normalizations: Iterable[Normalization],
+) -> dict[str, np.ndarray]:
+    """Pool what was observed in batches of ``sizes`` samples: total mean and variance by tensor."""
+    pooled = {}
+    for norm in normalizations:
+        means, variances = (
+            np.stack([batch[name] for batch in batches]).astype(np.float64)
+            for name in norm.observed
+        )
+        mean = np.average(means, axis=0, weights=sizes)
+        within, between = (
+            np.average(values, axis=0, weights=sizes)
+            for values in (variances, np.square(means - mean))
+        )
+        pooled[norm.mean] = mean.astype(np.float32)
+        pooled[norm.variance] = (within + between).astype(np.float32)
+    return pooled
+
+
 def _unscaled(filters: np.ndarray, spread: np.ndarray) -> np.ndarray:
     return np.ones(len(filters))
 
@@ -296,23 +326,29 @@ def _per_filter(factor: np.ndarray, filters: np.ndarray) -> np.ndarray:
 
 def _statistics_outputs(norm: Normalization, entering: ir.Value | None) -> list[ir.Value]:
     assert entering is not None
-    measured = [
-        ir.val(f"{name}/observed", ir.DataType.FLOAT, [norm.channels]) for name in norm.statistics
-    ]
+    measured = [ir.val(name, ir.DataType.FLOAT, [norm.channels]) for name in norm.observed]
     normalised = ir.Value(name=f"{norm.output}/by_batch", type=entering.type, shape=entering.shape)
     return [normalised, *measured]
 
 
-def _eligible(node: ir.Node, weights: Collection[str]) -> bool:
+def _eligible(node: ir.Node, weights: Collection[str], unbiased: Collection[str] | None) -> bool:
     if node.op_type != "Conv" or node.domain not in ("", "ai.onnx"):
         return False
-    filters = node.inputs[1]
+    filters, bias = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
     if filters is None or filters.name not in weights or len(filters.uses()) != 1:
+        return False
+    if bias is None and unbiased is not None and filters.name not in unbiased:
+        return False
+    # The scale of the filter goes into the bias: a computed one, or one of others, cannot take it.
+    if bias is not None and not (bias.is_graph_input() and len(bias.uses()) == 1):
         return False
     if filters.shape is None or not isinstance(filters.shape[0], int):
         return False
-    users = node.outputs[0].uses()
-    return bool(users) and not any(u.node.op_type == "BatchNormalization" for u in users)
+    output = node.outputs[0]
+    users = output.uses()
+    if not users or output.is_graph_output():
+        return False
+    return not any(user.node.op_type == "BatchNormalization" for user in users)
 
 
 def _leads_to_weight(graph: ir.Graph) -> dict[ir.Node, bool]:
@@ -338,16 +374,3 @@ def _unused(name: str, taken: set[str | None]) -> str:
         name += "_"
     taken.add(name)
     return name
-
-
-def statistics_mean(
-    batches: Sequence[Mapping[str, np.ndarray]], normalizations: Iterable[Normalization]
-) -> dict[str, np.ndarray]:
-    """Pool the observed statistics of equal batches: total mean and variance by tensor name."""
-    pooled = {}
-    for norm in normalizations:
-        means = np.stack([batch[f"{norm.mean}/observed"] for batch in batches]).astype(np.float64)
-        variances = np.stack([batch[f"{norm.variance}/observed"] for batch in batches])
-        pooled[norm.mean] = means.mean(axis=0).astype(np.float32)
-        pooled[norm.variance] = (variances.mean(axis=0) + means.var(axis=0)).astype(np.float32)
-    return pooled

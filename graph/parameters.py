@@ -7,25 +7,44 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import onnx_ir as ir
 
+from onnx_unipts.graph.model import stored_tensors
+
 __all__ = ["bind", "companions"]
 
-# Operators whose third input is a bias, and normalisations whose second and third are trained.
+# Operators whose third input is a bias, those behind which an Add may hold one, and normalisations
+# whose second and third inputs are trained.
 BIASED = {"Conv", "ConvTranspose", "Gemm"}
+WEIGHTED = {*BIASED, "MatMul"}
 AFFINE = {"LayerNormalization", "GroupNormalization", "InstanceNormalization"}
+# Operators that a tensor may pass on its way to the operator that it is a parameter of.
+PASSED = {
+    "Cast",
+    "DequantizeLinear",
+    "Flatten",
+    "Identity",
+    "QuantizeLinear",
+    "Reshape",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+}
+
+_Tensors = Mapping[str, ir.TensorProtocol]
 
 
 def companions(model: ir.Model, weights: Collection[str]) -> list[str]:
     """Return the float tensors of the main graph that are trained beside ``weights``.
 
-    The biases of their operators, a constant vector added behind a MatMul, the scales and biases of
-    normalisations, and all four tensors of every BatchNormalization.
+    The biases of their operators, a vector added behind one of these, the scales and biases of
+    normalisations, and all four tensors of every BatchNormalization; each may reach its operator
+    through an Identity or another operator that only rearranges it.
     """
-    names = (
-        str(value.name)
-        for node in model.graph
-        for value in _trained_inputs(node, weights)
-        if value is not None and _is_float_constant(value)
-    )
+    floats = {
+        key: stored.tensor
+        for key, stored in stored_tensors(model).items()
+        if stored.tensor.dtype.is_floating_point()
+    }
+    names = (name for node in model.graph for name in _trained_by(node, weights, floats))
     return list(dict.fromkeys(name for name in names if name not in weights))
 
 
@@ -42,29 +61,42 @@ def bind(model: ir.Model, tensors: Mapping[str, np.ndarray]) -> ir.Model:
     return copy
 
 
-def _trained_inputs(node: ir.Node, weights: Collection[str]) -> list[ir.Value | None]:
+def _trained_by(node: ir.Node, weights: Collection[str], floats: _Tensors) -> list[str]:
     if node.domain not in ("", "ai.onnx"):
         return []
     if node.op_type == "BatchNormalization":
-        return list(node.inputs[1:5])
+        tensors = _origins(node)[1:5]
+        return tensors if all(name in floats for name in tensors) else []
     if node.op_type in AFFINE:
-        return list(node.inputs[1:3])
-    if node.op_type in BIASED:
-        return list(node.inputs[2:3])
-    if node.op_type == "Add" and any(_is_weighted_matmul(v, weights) for v in node.inputs):
-        return list(node.inputs)
+        return [name for name in _origins(node)[1:3] if name in floats]
+    if node.op_type in BIASED and _has_weight(node, weights):
+        return [name for name in _origins(node)[2:3] if name in floats]
+    if node.op_type == "Add" and any(_is_weighted(value, weights) for value in node.inputs):
+        return [name for name in _origins(node) if name in floats and _is_vector(floats[name])]
     return []
 
 
-def _is_weighted_matmul(value: ir.Value | None, weights: Collection[str]) -> bool:
+def _is_weighted(value: ir.Value | None, weights: Collection[str]) -> bool:
     producer = value.producer() if value is not None else None
-    if producer is None or producer.op_type != "MatMul":
-        return False
-    return any(v is not None and v.name in weights for v in producer.inputs)
+    return producer is not None and producer.op_type in WEIGHTED and _has_weight(producer, weights)
 
 
-def _is_float_constant(value: ir.Value) -> bool:
-    if value.dtype != ir.DataType.FLOAT:
-        return False
-    producer = value.producer()
-    return value.is_initializer() or (producer is not None and producer.op_type == "Constant")
+def _has_weight(node: ir.Node, weights: Collection[str]) -> bool:
+    return any(name in weights for name in _origins(node)[:2])
+
+
+def _is_vector(tensor: ir.TensorProtocol) -> bool:
+    return len(tensor.shape) > 0 and sum(size != 1 for size in tensor.shape.numpy()) <= 1
+
+
+def _origins(node: ir.Node) -> list[str]:
+    """Return the name of what each input was before it was passed on."""
+    return [_origin(value) for value in node.inputs]
+
+
+def _origin(value: ir.Value | None) -> str:
+    while value is not None and (producer := value.producer()) is not None:
+        if producer.op_type not in PASSED:
+            break
+        value = producer.inputs[0]
+    return "" if value is None else str(value.name)

@@ -13,9 +13,11 @@ __all__ = ["run_onnxsim"]
 
 SECONDS = 600
 
-# Passes that fold weights away, that put in operators without a gradient where there were ones with
-# a gradient, and fuse_pad_into_pool, which changes what a pooling behind a Pad computes.
+# Passes that fold weights away or compute them in the graph, that put in operators without a
+# gradient where there were ones with a gradient, and fuse_pad_into_pool, which changes what a
+# pooling behind a Pad computes.
 SKIPPED = (
+    "fuse_add_bias_into_conv",
     "fuse_bn_into_conv",
     "fuse_attention",
     "fuse_gelu",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.calibration import (
@@ -20,6 +21,7 @@ from onnx_unipts.calibration import (
 )
 from onnx_unipts.environment import check_training_runtime, versions
 from onnx_unipts.evaluation import Accuracy, Fidelity, compare, measure_accuracy, outputs_of
+from onnx_unipts.external_data import data_files
 from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.model import load_model, read_tensors, serialize
@@ -101,12 +103,12 @@ def compress(
     each with one clear line.
     """
     began = time.monotonic()
+    if format not in FORMATS:
+        raise UsageError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
     job, directory = _prepare(
         model, sparsity, output, data, eval_data, recipe, settings, preprocessing, input_shapes,
         run_dir, jobs, backend, command, progress,
     )  # fmt: skip
-    if format not in FORMATS:
-        raise UsageError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
     if save_recipe is not None:
         _save_recipe(job.recipe, Path(save_recipe))
     if dry_run:
@@ -197,8 +199,8 @@ def evaluate(
     weights = find_prunable(other)
     keys = [weight.key for weight in weights if weight.pruned]
     return evaluation_document(
-        describe_file(dense),
-        describe_file(sparse),
+        describe_file(dense, data_files(dense)),
+        describe_file(sparse, data_files(sparse)),
         layer_sparsities(weights, read_tensors(other, keys)),
         compare(targets, *outputs),
         accuracy,
@@ -270,7 +272,7 @@ def _plan(job: Job) -> Report:
         recipe=job.recipe.model_dump(mode="json"),
         versions=versions(),
         seed=job.recipe.seed,
-        model=describe_file(job.path),
+        model=describe_file(job.path, data_files(job.path)),
         target=job.sparsity,
         layers=layer_sparsities(job.weights, read_tensors(job.dense, job.keys)),
         data=_data_facts(job.data),
@@ -280,7 +282,7 @@ def _plan(job: Job) -> Report:
 
 def _report(job: Job, outcome: Outcome) -> Report:
     report = _plan(job)
-    report.output = describe_file(job.output)
+    report.output = describe_file(job.output, data_files(job.output))
     report.layers = layer_sparsities(job.weights, read_tensors(load_model(job.output), job.keys))
     data = job.eval_data or job.data.subset(_sample(len(job.data)))
     report.measured_on = _data_facts(data)
@@ -325,9 +327,8 @@ def _measure(
     return fidelity, accuracy
 
 
-def _sample(count: int):  # type: ignore[no-untyped-def]
-    import numpy as np
-
+def _sample(count: int) -> np.ndarray:
+    """Return the indices, int64, of the samples to measure on where there are ``count``."""
     return np.sort(np.random.default_rng(0).permutation(count)[:COMPARED_SAMPLES])
 
 

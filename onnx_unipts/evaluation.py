@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +12,15 @@ from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.targets import Target, divergence
 
-__all__ = ["Accuracy", "Fidelity", "compare", "measure_accuracy", "wilson_interval"]
+__all__ = [
+    "Accuracy",
+    "Fidelity",
+    "compare",
+    "measure_accuracy",
+    "outputs_of",
+    "run_samples",
+    "wilson_interval",
+]
 
 BATCH = 64
 
@@ -54,7 +61,35 @@ def wilson_interval(correct: int, total: int, z: float = 1.959964) -> tuple[floa
     share = correct / total
     centre = (share + z * z / (2 * total)) / (1 + z * z / total)
     half = z / (1 + z * z / total) * math.sqrt(share * (1 - share) / total + z * z / (4 * total**2))
-    return max(centre - half, 0.0), min(centre + half, 1.0)
+    # Rounding must not leave the share itself outside, at 0 and at 1.
+    return max(min(centre - half, share), 0.0), min(max(centre + half, share), 1.0)
+
+
+def run_samples(
+    session: onnxruntime.InferenceSession, names: Sequence[str], batch: Mapping[str, np.ndarray]
+) -> list[np.ndarray]:
+    """Return the outputs ``names`` of a model file for a ``batch`` of any number of samples.
+
+    A model whose inputs have a fixed first axis is run on as many samples at a time, at the end on
+    some of the first ones again. Arrays that the model has no input for are left out.
+    """
+    inputs = session.get_inputs()
+    feeds = {value.name: batch[value.name] for value in inputs if value.name in batch}
+    count = len(next(iter(feeds.values())))
+    size = _fixed_batch(inputs) or count
+    if size == count:
+        return list(session.run(names, feeds))
+    parts = [
+        session.run(names, {n: v.take(samples, axis=0, mode="wrap") for n, v in feeds.items()})
+        for samples in (np.arange(start, start + size) for start in range(0, count, size))
+    ]
+    return [np.concatenate(outputs)[:count] for outputs in zip(*parts, strict=True)]
+
+
+def _fixed_batch(inputs: Sequence[onnxruntime.NodeArg]) -> int | None:
+    """Return the first axis of the inputs if it is one number, None where it is dynamic."""
+    sizes = (value.shape[0] for value in inputs if value.shape)
+    return next((size for size in sizes if isinstance(size, int) and size > 0), None)
 
 
 def outputs_of(
@@ -62,12 +97,8 @@ def outputs_of(
 ) -> dict[str, np.ndarray]:
     """Return the user's outputs of ``targets`` over all samples, by name, first axis samples."""
     names = [target.output for target in targets]
-    known = {value.name for value in session.get_inputs()}
-    collected: list[list[np.ndarray]] = []
-    for start in range(0, len(data), BATCH):
-        batch = data.batch(np.arange(start, min(start + BATCH, len(data))))
-        feeds = {name: value for name, value in batch.items() if name in known}
-        collected.append(session.run(names, feeds))
+    slices = (np.arange(i, min(i + BATCH, len(data))) for i in range(0, len(data), BATCH))
+    collected = [run_samples(session, names, data.batch(samples)) for samples in slices]
     return {
         name: np.concatenate(parts)
         for name, parts in zip(names, zip(*collected, strict=True), strict=True)
@@ -81,7 +112,7 @@ def compare(
     total = 0.0
     agreement = None
     for target in targets:
-        ours, theirs = (_as_scores(target, outputs[target.output]) for outputs in (sparse, dense))
+        ours, theirs = (target.scores(outputs[target.output]) for outputs in (sparse, dense))
         total += divergence(target, theirs, ours)
         if target.kind == "classes" and agreement is None:
             same = ours.argmax(axis=target.axis) == theirs.argmax(axis=target.axis)
@@ -97,22 +128,7 @@ def measure_accuracy(
     classes = next((t for t in targets if t.kind == "classes"), None)
     if labels is None or classes is None:
         return None
-    predicted = outputs[classes.output].argmax(axis=classes.axis).reshape(-1)
+    predicted = classes.scores(outputs[classes.output]).argmax(axis=classes.axis).reshape(-1)
     if len(predicted) != len(labels):
         return None
     return Accuracy(len(labels), int((predicted == labels).sum()))
-
-
-def _as_scores(target: Target, output: np.ndarray) -> np.ndarray:
-    """Undo the closing Softmax or Sigmoid of a user's output: its scores up to a constant."""
-    if target.value == target.output or target.kind == "values":
-        return output
-    probability = np.clip(output.astype(np.float64), 1e-12, 1.0)
-    if target.kind == "classes":
-        return np.log(probability)
-    return np.log(probability) - np.log(np.clip(1.0 - probability, 1e-12, 1.0))
-
-
-def file_bytes(path: Path) -> int:
-    """Return the size of a model file, its external data included."""
-    return path.stat().st_size

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from onnx_unipts.allocation import analytic_allocator
+from onnx_unipts.allocation.file import check_method
 from onnx_unipts.calibration import (
     CalibrationData,
     Preprocessing,
@@ -20,11 +22,14 @@ from onnx_unipts.calibration import (
     require_batch,
 )
 from onnx_unipts.environment import versions
+from onnx_unipts.external_data import data_files, digest
+from onnx_unipts.fitness import BACKENDS, FITNESS
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.model import find_nonfinite, load_model
 from onnx_unipts.graph.prunable import PrunableWeight, find_prunable
 from onnx_unipts.progress import Progress, Quiet
 from onnx_unipts.recipe import Recipe
+from onnx_unipts.training.objective import OBJECTIVES
 from onnx_unipts.training.trainer import available_cores, replicas_for
 
 __all__ = ["Job", "prepare_job"]
@@ -81,7 +86,7 @@ class Job:
     def fingerprint(self) -> dict[str, Any]:
         """Return what the result depends on: a run is resumed only where all of it is equal."""
         return {
-            "model": hashlib.sha256(self.path.read_bytes()).hexdigest(),
+            "model": digest([self.path, *data_files(self.path)]),
             "output": os.path.abspath(self.output),
             "sparsity": self.sparsity,
             "recipe": self.recipe.model_dump(mode="json"),
@@ -112,6 +117,7 @@ def prepare_job(
     """
     if recipe.sparsity is None:
         raise UsageError("no sparsity given; use --sparsity 0.9, or set it in the recipe")
+    _check_plugins(recipe, backend)
     path = Path(model)
     dense = load_model(path)
     weights = _weights(dense, path, recipe)
@@ -144,6 +150,18 @@ def prepare_job(
     return job
 
 
+def _check_plugins(recipe: Recipe, backend: str) -> None:
+    """Look up by name what is used only much later."""
+    allocation = recipe.allocation
+    check_method(allocation.method)
+    for start in allocation.search.starts:
+        analytic_allocator(start)
+    FITNESS[allocation.search.fitness]
+    OBJECTIVES[recipe.training.objective]
+    if backend not in BACKENDS:
+        raise UsageError(f"unknown backend {backend!r}; known: {', '.join(BACKENDS)}")
+
+
 def _weights(model: ir.Model, path: Path, recipe: Recipe) -> list[PrunableWeight]:
     weights = find_prunable(model, recipe.exclude)
     pruned = [weight.key for weight in weights if weight.pruned]
@@ -154,7 +172,7 @@ def _weights(model: ir.Model, path: Path, recipe: Recipe) -> list[PrunableWeight
             f"{path}: no prunable weight found{why}; prunable are constant weights of Conv, "
             "ConvTranspose, Gemm and MatMul, see onnx-unipts inspect"
         )
-    where = find_nonfinite(model)
+    where = find_nonfinite(model) or find_nonfinite(model, pruned)
     if where is not None:
         raise UnsupportedModelError(
             f"{path}: {where} holds NaN or infinite values; export the model again"
@@ -163,10 +181,12 @@ def _weights(model: ir.Model, path: Path, recipe: Recipe) -> list[PrunableWeight
 
 
 def _fingerprint(data: CalibrationData) -> dict[str, Any]:
-    """Identify the data by its size and the content of evenly spread samples."""
+    """Identify the data by its size, its labels and the content of evenly spread samples."""
     picked = np.unique(np.linspace(0, len(data) - 1, FINGERPRINT_SAMPLES).astype(int))
-    digest = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for name, values in data.batch(picked).items():
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(values).tobytes())
-    return {"samples": len(data), "sha256": digest.hexdigest()}
+        sha256.update(name.encode())
+        sha256.update(np.ascontiguousarray(values).tobytes())
+    if data.labels is not None:
+        sha256.update(np.ascontiguousarray(data.labels).tobytes())
+    return {"samples": len(data), "sha256": sha256.hexdigest()}

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import onnx_ir as ir
 
-from onnx_unipts.allocation import ALLOCATORS, Problem
-from onnx_unipts.allocation.file import allocation_document, read_allocation
+from onnx_unipts.allocation import Problem
+from onnx_unipts.allocation.file import allocate, allocation_document
 from onnx_unipts.allocation.problem import History, Kept
 from onnx_unipts.finish import finish
 from onnx_unipts.fitness import CandidateEvaluator
@@ -74,16 +75,7 @@ def run_search(job: Job, run: RunDirectory) -> SearchOutcome:
 
 def _student(job: Job, run: RunDirectory) -> Student:
     """Build the student; its tensors are kept, so that a resumed run has the very same ones."""
-    settings = job.recipe.training
-    student = build_student(
-        job.load(),
-        job.keys,
-        job.data,
-        settings.filter_scale,
-        job.cores,
-        _augments(job),
-        settings.features,
-    )
+    student = build_student(job.load(), job.keys, job.data, job.recipe.training, job.cores)
     saved = run.load_checkpoint("student")
     if saved is not None:
         student.dense = saved[0]
@@ -93,38 +85,29 @@ def _student(job: Job, run: RunDirectory) -> Student:
     return student
 
 
-def _augments(job: Job) -> bool:
-    """Whether the student learns from augmented samples."""
-    return job.recipe.training.augment and job.recipe.training.epochs > 0
-
-
 def _search(job: Job, run: RunDirectory, student: Student) -> SearchOutcome:
     began = time.monotonic()
     method = job.recipe.allocation.method
     history = _JournalHistory(run)
-    evaluator = None
-    if method in ALLOCATORS:
-        evaluator = _evaluator(job, student) if method == "evolutionary" else None
-        problem = Problem(
-            _prunable_tensors(job, student),
-            job.sparsity,
-            job.recipe.seed,
-            job.recipe.allocation.search,
-            evaluator.score if evaluator else None,
-            history,
-            job.progress,
-        )
-        kept = ALLOCATORS[method](problem)
-    else:
-        kept = read_allocation(method, {w.key: w.count for w in job.pruned})
-    counts = {weight.key: weight.count for weight in job.pruned}
-    run.write_json("allocation.json", allocation_document(job.sparsity, method, kept, counts))
+    scorer = _Scorer(job, student)
+    problem = Problem(
+        {key: student.dense[key] for key in job.keys},
+        job.sparsity,
+        job.recipe.seed,
+        job.recipe.allocation.search,
+        scorer,
+        history,
+        job.progress,
+    )
+    kept = allocate(method, problem)
+    document = allocation_document(job.sparsity, method, kept, problem.counts)
+    run.write_json("allocation.json", document)
     records = history.generations
     return SearchOutcome(
         kept,
         time.monotonic() - began,
         sum(record["evaluations"] for record in records),
-        evaluator.samples if evaluator else 0,
+        scorer.samples,
         [max(record["fitness"]) for record in records],
     )
 
@@ -141,19 +124,37 @@ class _JournalHistory(History):
         self._run.append("generation", record=generation)
 
 
-def _evaluator(job: Job, student: Student) -> CandidateEvaluator:
+class _Scorer:
+    """Scores allocations. What that takes is made at the first call: not all allocators score."""
+
+    def __init__(self, job: Job, student: Student) -> None:
+        self._job = job
+        self._student = student
+        self._rng = np.random.default_rng([job.recipe.seed, 2])
+        picked = self._rng.permutation(len(job.data))[: job.recipe.allocation.search.samples]
+        size = min(SEARCH_BATCH, len(picked))
+        self._slices = [picked[i : i + size] for i in range(0, len(picked) - size + 1, size)]
+
+    def __call__(self, candidates: Sequence[Kept]) -> list[float]:
+        return self._evaluator.score(candidates)
+
+    @property
+    def samples(self) -> int:
+        """The number of samples that one candidate is scored on."""
+        return sum(map(len, self._slices))
+
+    @cached_property
+    def _evaluator(self) -> CandidateEvaluator:
+        return _evaluator(self._job, self._student, self._slices, self._rng)
+
+
+def _evaluator(
+    job: Job, student: Student, slices: Sequence[np.ndarray], rng: np.random.Generator
+) -> CandidateEvaluator:
     settings = job.recipe.allocation.search
-    if settings.fitness == "accuracy" and job.data.labels is None:
-        raise UsageError(
-            "fitness accuracy needs labelled calibration data; give such, or use "
-            "--set allocation.search.fitness=divergence"
-        )
-    rng = np.random.default_rng([job.recipe.seed, 2])
-    picked = rng.permutation(len(job.data))[: settings.samples]
-    size = min(SEARCH_BATCH, len(picked))
-    slices = [picked[i : i + size] for i in range(0, len(picked) - size + 1, size)]
     clean = [job.data.batch(indices) for indices in slices]
-    teacher = inference_session(student.teacher("running"), threads=job.cores)
+    # On one thread, so that the number of cores changes no bit of what candidates are compared to.
+    teacher = inference_session(student.teacher("running"))
     values = student.values
     dense = [dict(zip(values, teacher.run(values, batch), strict=True)) for batch in clean]
     labels = job.data.labels
@@ -182,20 +183,10 @@ def _disturbed(
     }
 
 
-def _prunable_tensors(job: Job, student: Student) -> dict[str, np.ndarray]:
-    """The tensors to prune as the student holds them, or as stored where it cannot reach them."""
-    outside = [key for key in job.keys if key not in student.prunable]
-    stored = read_tensors(job.dense, outside)
-    return {
-        key: student.dense[key] if key not in stored else stored[key].astype(np.float32)
-        for key in job.keys
-    }
-
-
 def _pruned_only(job: Job, student: Student, kept: Kept) -> ir.Model:
     """The dense model with the weights removed and nothing repaired."""
     model = job.load()
-    masks = {k: magnitude_mask(t, kept[k]) for k, t in _prunable_tensors(job, student).items()}
+    masks = {key: magnitude_mask(student.dense[key], kept[key]) for key in job.keys}
     stored = read_tensors(model, job.keys)
     write_tensors(model, {key: np.where(mask, stored[key], 0) for key, mask in masks.items()})
     return model
@@ -215,9 +206,26 @@ def _train(
         job.warn(f"no gradient reaches {', '.join(trainer.unreached)}: pruned without training")
     if state.epoch < settings.epochs:
         for reached in trainer.epochs(state, job.progress):
+            _require_finite(reached, settings.learning_rate)
             _save_state(run, reached)
             state = reached
     return state, list(trainer.unreached)
+
+
+def _require_finite(state: Checkpoint, learning_rate: float) -> None:
+    """Raise `UsageError` if the epoch that ended here diverged."""
+    broken = np.flatnonzero(~np.isfinite(state.losses))
+    if not len(broken) and all(np.isfinite(tensor).all() for tensor in state.tensors.values()):
+        return
+    where = (
+        f"the loss is {state.losses[broken[0]]} at step {broken[0] + 1}"
+        if len(broken)
+        else ("weights are infinite")
+    )
+    raise UsageError(
+        f"training diverged: {where}, in epoch {state.epoch}; use a learning rate (--lr) below "
+        f"{learning_rate:g}"
+    )
 
 
 def _check(job: Job, student: Student, kept: Kept) -> None:

@@ -12,9 +12,12 @@ import onnx_ir as ir
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.graph import normalization
 from onnx_unipts.graph.cleanup import clean
-from onnx_unipts.graph.model import read_tensors, serialize, write_tensors
+from onnx_unipts.graph.dynamic_batch import with_dynamic_batch
+from onnx_unipts.graph.model import read_tensors, serialize, stored_tensors, write_tensors
 from onnx_unipts.graph.normalization import Normalization
 from onnx_unipts.graph.parameters import bind, companions
+from onnx_unipts.graph.precision import in_single_precision
+from onnx_unipts.recipe import Training
 from onnx_unipts.targets import Target, choose_features, choose_targets, expose
 from onnx_unipts.training.ort import inference_session
 
@@ -74,25 +77,28 @@ def build_student(
     model: ir.Model,
     prunable: Sequence[str],
     data: CalibrationData,
-    filter_scale: str,
+    settings: Training,
     cores: int = 1,
-    augment: bool = False,
-    features: float = 0.0,
 ) -> Student:
     """Make the student of ``model``: cleaned, normalisations inserted, equal to the dense model.
 
+    It takes any number of samples and computes in single precision, whatever ``model`` does.
     ``data`` measures the statistics of what enters the inserted normalisations. They are measured
     on augmented samples if training sees such: then the statistics of its batches are those that
     the normalisations expect, and the dense model teaches undistorted.
+
+    Raises `UnsupportedModelError` where ``model`` takes no other batch size than its own, or stores
+    weights in a type that cannot be trained.
     """
     parameters = [*prunable, *companions(model, prunable)]
     tensors = {n: t.astype(np.float32) for n, t in read_tensors(model, parameters).items()}
-    working = clean(model, parameters)
+    working = clean(with_dynamic_batch(in_single_precision(model, parameters)), parameters)
     targets = tuple(choose_targets(working))
     expose(working, targets)
     kept = normalization.find(working)
-    inserted = normalization.insert(working, prunable)
-    tensors |= _as_identity(working, inserted, tensors, data, filter_scale, cores, augment)
+    unbiased = [name for name in prunable if _convolution(model, name) is not None]
+    inserted = normalization.insert(working, prunable, unbiased)
+    tensors |= _as_identity(working, inserted, tensors, data, settings, cores)
     inputs = {value.name for value in working.graph.inputs}
     tensors = {name: value for name, value in tensors.items() if name in inputs}
     normalizations = (*kept, *inserted)
@@ -105,7 +111,7 @@ def build_student(
         tuple(name for name in tensors if name not in statistics | absorbed),
         normalizations,
         targets,
-        tuple(choose_features(working, prunable, features)) if features > 0 else (),
+        tuple(choose_features(working, prunable, settings.features)) if settings.features else (),
         dict(tensors),
     )
 
@@ -129,9 +135,12 @@ def recalibrate(
         return {}
     batches = batches_of(data, batch_size, limit, augment)
     observed = _observe(student.with_batch_statistics(), tensors, batches, cores)
-    names = [name for norm in student.normalizations for name in norm.statistics]
-    values = {name: np.stack([o[f"{name}/observed"] for o in observed]) for name in names}
-    return {n: v.mean(axis=0, dtype=np.float64).astype(np.float32) for n, v in values.items()}
+    values: dict[str, list[np.ndarray]] = {}
+    for norm in student.normalizations:  # some may share their tensors
+        for name, measured in zip(norm.statistics, norm.observed, strict=True):
+            values.setdefault(name, []).extend(batch[measured] for batch in observed)
+    stacks = {name: np.stack(each) for name, each in values.items()}
+    return {n: v.mean(axis=0, dtype=np.float64).astype(np.float32) for n, v in stacks.items()}
 
 
 def write_back(
@@ -139,7 +148,8 @@ def write_back(
 ) -> dict[str, np.ndarray]:
     """Write ``tensors`` into the user's ``model``, inserted normalisations folded; in place.
 
-    A convolution without bias gets one where the fold needs it. Returns what was written, by name.
+    A convolution without bias gets one where the fold needs it. What is not zero stays so in the
+    type that the model stores. Returns what was written, by name.
     """
     written = dict(tensors)
     for norm in student.normalizations:
@@ -151,6 +161,8 @@ def write_back(
         written[name] = bias
         for own in (*norm.trained, *norm.statistics):
             del written[own]
+    stored = stored_tensors(model)
+    written = {n: _as_stored(t, stored[n].tensor.dtype.numpy()) for n, t in written.items()}
     write_tensors(model, written)
     return written
 
@@ -176,9 +188,8 @@ def _as_identity(
     inserted: Sequence[Normalization],
     tensors: Mapping[str, np.ndarray],
     data: CalibrationData,
-    filter_scale: str,
+    settings: Training,
     cores: int,
-    augment: bool,
 ) -> dict[str, np.ndarray]:
     if not inserted:
         return {}
@@ -190,10 +201,12 @@ def _as_identity(
         )
     }
     measuring = serialize(normalization.with_observed_statistics(working, inserted))
-    batches = batches_of(data, STATISTICS_BATCH, STATISTICS_SAMPLES, augment)
+    augment = settings.augment and settings.epochs > 0
+    batches = list(batches_of(data, STATISTICS_BATCH, STATISTICS_SAMPLES, augment))
     observed = _observe(measuring, {**tensors, **plain}, batches, cores)
-    statistics = normalization.statistics_mean(observed, inserted)
-    return normalization.identity(inserted, tensors, statistics, filter_scale)
+    sizes = [len(next(iter(batch.values()))) for batch in batches]
+    statistics = normalization.statistics_mean(observed, sizes, inserted)
+    return normalization.identity(inserted, tensors, statistics, settings.filter_scale)
 
 
 def _observe(
@@ -215,15 +228,39 @@ def _observe(
         return list(pool.map(run, batches))
 
 
+def _convolution(model: ir.Model, weight: str) -> ir.Node | None:
+    """Return the one Conv in the main graph of the user's model whose filter is ``weight``."""
+    values = [stored_tensors(model)[weight].value]
+    found = []
+    for value in values:
+        for node, index in value.uses():
+            if node.op_type == "Identity":
+                values += node.outputs
+            elif node.op_type == "Conv" and index == 1:
+                found.append(node)
+    return found[0] if len(found) == 1 and found[0].graph is model.graph else None
+
+
 def _add_bias(model: ir.Model, weight: str, bias: np.ndarray) -> str:
-    node = next(
-        n
-        for n in model.graph
-        if n.inputs and any(v is not None and v.name == weight for v in n.inputs[1:2])
-    )
+    node = _convolution(model, weight)
+    assert node is not None
+    taken = {value.name for graph in model.graphs() for n in graph for value in n.outputs}
+    taken |= {value.name for value in model.graph.inputs}
+    taken |= {name for graph in model.graphs() for name in graph.initializers}
     name = f"{weight}/bias"
-    value = ir.Value(name=name, const_value=ir.tensor(bias, name=name))
+    while name in taken:
+        name += "_"
+    dtype = stored_tensors(model)[weight].tensor.dtype
+    value = ir.Value(name=name, const_value=ir.tensor(bias.astype(dtype.numpy()), name=name))
     model.graph.register_initializer(value)
     node.resize_inputs(3)
     node.replace_input_with(2, value)
     return name
+
+
+def _as_stored(tensor: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    stored = tensor.astype(dtype)
+    lost = (stored == 0) & (tensor != 0)
+    if lost.any():
+        stored[lost] = np.copysign(np.finfo(dtype).tiny, tensor[lost])
+    return stored

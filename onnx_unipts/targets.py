@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes import common
 
 from onnx_unipts.graph.errors import UnsupportedModelError
 
@@ -25,6 +26,12 @@ Kind = Literal["classes", "probability", "values"]
 
 # Operators that pass class scores on without changing any of them.
 RESHAPING = {"Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Cast"}
+# Operators that end a model; the value is what enters them.
+CLOSING: dict[str, Kind] = {
+    "Softmax": "classes",
+    "LogSoftmax": "classes",
+    "Sigmoid": "probability",
+}
 # Inner activations that the student learns from, where it learns from any.
 FEATURES = 6
 
@@ -39,7 +46,9 @@ class Target:
     Softmax or Sigmoid. ``kind`` says how it is compared: ``classes`` are scores over ``axis``
     (KL of their softmax), ``probability`` scores of independent events (KL of their sigmoid),
     ``values`` anything else (mean squared error over the dense output's variance). ``weight`` is
-    its share in the training loss.
+    its share in the training loss. ``closing`` is the operator that makes the output of the value,
+    empty where there is none, and ``shape`` the value's without its first axis, set where it is not
+    that of the output.
     """
 
     output: str
@@ -47,22 +56,40 @@ class Target:
     kind: Kind
     axis: int = -1
     weight: float = 1.0
+    closing: str = ""
+    shape: tuple[int, ...] | None = None
+
+    def scores(self, output: np.ndarray) -> np.ndarray:
+        """Return what ``output`` was made of, in the value's shape; class scores up to a constant.
+
+        The logarithm of a Softmax is such scores, and so is what a LogSoftmax returns.
+        """
+        if self.shape is not None:
+            output = output.reshape(-1, *self.shape)
+        if self.closing == "Softmax":
+            return np.log(_probability(output))
+        if self.closing == "Sigmoid":
+            probability = _probability(output)
+            return np.log(probability) - np.log(_probability(1.0 - probability))
+        return output
 
 
 def choose_targets(model: ir.Model) -> list[Target]:
     """Return one target per float output of ``model``, chosen from its shape and its producer.
 
-    Raises `UnsupportedModelError` if no output is float.
+    Scalars are left out: they hold nothing about single samples. Raises `UnsupportedModelError` if
+    no output is left.
     """
-    targets = [
-        _target(output)
-        for output in model.graph.outputs
-        if output.dtype is None or output.dtype in FLOATS
-    ]
-    if not targets:
+    outputs = [output for output in model.graph.outputs if _is_comparable(output)]
+    if not outputs:
         names = ", ".join(str(output.name) for output in model.graph.outputs)
         raise UnsupportedModelError(f"no output is a float tensor that can be compared: {names}")
-    return targets
+    if any(_is_reshaped(output) for output in outputs):
+        model = model.clone()
+        common.ShapeInferencePass(strict_mode=False)(model)
+        inferred = {output.name: output for output in model.graph.outputs}
+        outputs = [inferred[output.name] for output in outputs]
+    return [_target(output) for output in outputs]
 
 
 def choose_features(model: ir.Model, weights: Collection[str], weight: float) -> list[Target]:
@@ -136,18 +163,66 @@ def _log_sigmoid(scores: np.ndarray) -> np.ndarray:
     return -np.logaddexp(0.0, -scores)
 
 
+def _probability(values: np.ndarray) -> np.ndarray:
+    return np.clip(values.astype(np.float64), 1e-12, 1.0)
+
+
+def _is_comparable(output: ir.Value) -> bool:
+    if output.shape is not None and not len(output.shape):
+        return False
+    return output.dtype is None or output.dtype in FLOATS
+
+
+def _is_reshaped(output: ir.Value) -> bool:
+    return _behind_reshaping(output) is not output
+
+
 def _target(output: ir.Value) -> Target:
-    name = output.name or ""
-    producer = _behind_reshaping(output).producer()
-    if producer is not None and producer.inputs and producer.inputs[0] is not None:
-        before = producer.inputs[0].name or ""
-        if producer.op_type in ("Softmax", "LogSoftmax"):
-            return Target(name, before, "classes", producer.attributes.get_int("axis", -1))
-        if producer.op_type == "Sigmoid":
-            return Target(name, before, "probability")
+    return _closed_target(output) or _open_target(output)
+
+
+def _closed_target(output: ir.Value) -> Target | None:
+    """Return the target before the operator that closes the model, None without such."""
+    closed = _behind_reshaping(output)
+    node = closed.producer()
+    if node is None or node.op_type not in CLOSING or node.inputs[0] is None:
+        return None
+    same, shape = _sample_shapes(closed, output)
+    if not same and shape is None:
+        return None  # how the output is made of the value is not known
+    return Target(
+        str(output.name),
+        str(node.inputs[0].name),
+        CLOSING[node.op_type],
+        node.attributes.get_int("axis", _default_axis(node)),
+        closing=node.op_type,
+        shape=None if same else shape,
+    )
+
+
+def _default_axis(node: ir.Node) -> int:
+    """Before opset 13, Softmax and LogSoftmax took the second axis and all behind it."""
+    opset = node.graph.opset_imports.get("", 13) if node.graph is not None else 13
+    return 1 if opset < 13 and node.op_type != "Sigmoid" else -1
+
+
+def _open_target(output: ir.Value) -> Target:
+    name = str(output.name)
     if output.shape is not None and len(output.shape) == 2 and output.shape[1] != 1:
         return Target(name, name, "classes")
     return Target(name, name, "values")
+
+
+def _sample_shapes(closed: ir.Value, output: ir.Value) -> tuple[bool, tuple[int, ...] | None]:
+    """Say whether a sample of ``output`` has the shape of one of ``closed``; return the latter."""
+    if closed is output:
+        return True, None
+    if closed.shape is None:
+        return False, None
+    dims = list(closed.shape)[1:]
+    same = output.shape is not None and dims == list(output.shape)[1:]
+    static = tuple(dim for dim in dims if isinstance(dim, int))
+    return same, static if len(static) == len(dims) else None
 
 
 def _behind_reshaping(value: ir.Value) -> ir.Value:

@@ -304,6 +304,18 @@ def test_a_population_smaller_than_the_starts_is_kept():
     assert [len(record["population"]) for record in history.generations] == [2, 2, 2]
 
 
+@pytest.mark.parametrize(("elite", "scored"), [(0, 4), (2, 2), (9, 0)])
+def test_crossovers_and_mutations_share_what_the_elite_leaves(elite: int, scored: int):
+    """Where a generation is too small for all, none of the three is left out in silence."""
+    small = SMALL.model_copy(update={"population": 4, "elite": elite, "generations": 1})
+    history = History()
+    score = towards(ALLOCATORS["uniform"](Problem(NETWORK, 0.9)))
+    ALLOCATORS["evolutionary"](Problem(NETWORK, 0.9, 0, small, score, history))
+    first, second = history.generations
+    assert len(second["population"]) == 4
+    assert sum(genome not in first["population"] for genome in second["population"]) == scored
+
+
 def test_the_search_needs_something_that_scores():
     with pytest.raises(UsageError, match="needs calibration data"):
         ALLOCATORS["evolutionary"](Problem(NETWORK, 0.9))
@@ -324,7 +336,7 @@ def test_an_allocation_file_reads_back(tmp_path: Path):
     kept = ALLOCATORS["lamp"](problem)
     document = allocation_document(0.9, "lamp", kept, problem.counts)
     (tmp_path / "allocation.json").write_text(json.dumps(document))
-    assert read_allocation(str(tmp_path / "allocation.json"), problem.counts) == kept
+    assert read_allocation(str(tmp_path / "allocation.json"), problem) == kept
     assert document["achieved"] == pytest.approx(0.9, abs=1e-3)
 
 
@@ -337,15 +349,24 @@ def test_an_allocation_file_reads_back(tmp_path: Path):
         ('{"layers": [{"name": "b", "kept": 1}]}', "layers differ from the model's, first 'a'"),
         ('{"layers": [{"name": "a", "kept": 11}]}', "'a' keeps 11 of 10"),
         ('{"layers": [{"name": "a", "kept": -1}]}', "'a' keeps -1 of 10"),
+        ('{"layers": [{"name": "a", "kept": 6}]}', "keeps 6 weights .* sparsity 0.5 is 5 of 10"),
     ],
 )
 def test_a_wrong_allocation_file_is_named(tmp_path: Path, content: str, message: str):
     path = tmp_path / "allocation.json"
     path.write_text(content)
     with pytest.raises(UsageError, match=message):
-        read_allocation(str(path), {"a": 10})
+        read_allocation(str(path), Problem({"a": np.ones(10, np.float32)}, 0.5))
+
+
+def test_an_allocation_file_keeps_no_zeros(tmp_path: Path):
+    path = tmp_path / "allocation.json"
+    path.write_text('{"layers": [{"name": "a", "kept": 1}, {"name": "b", "kept": 4}]}')
+    weights = {"a": np.ones(7, np.float32), "b": np.array([1, 0, 0], np.float32)}
+    with pytest.raises(UsageError, match="'b' keeps 4 of 1"):
+        read_allocation(str(path), Problem(weights, 0.5))
 
 
 def test_an_unknown_allocation_names_the_known_ones():
     with pytest.raises(UsageError, match=r"neither a file nor one of .*lamp"):
-        read_allocation("nonesuch", {"a": 10})
+        read_allocation("nonesuch", Problem(NETWORK, 0.5))

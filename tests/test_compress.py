@@ -32,6 +32,7 @@ from small_networks import (
 )
 
 from onnx_unipts import api, finish
+from onnx_unipts.allocation import ALLOCATORS, Problem
 from onnx_unipts.graph import cleanup
 from onnx_unipts.graph.errors import (
     OnnxUniptsError,
@@ -411,6 +412,19 @@ def test_the_search_alone_is_gone_on_from(tmp_path: Path):
     assert json.loads((result.run_dir / "allocation.json").read_text()) == allocation
 
 
+def test_any_allocator_may_score_candidates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def better(problem: Problem) -> dict[str, int]:
+        assert problem.score is not None
+        candidates = [ALLOCATORS[name](problem) for name in ("uniform", "lamp")]
+        fitness = problem.score(candidates)
+        return candidates[int(np.argmax(fitness))]
+
+    monkeypatch.setitem(ALLOCATORS._plugins, "better", better)
+    result = compress(classifier(), tmp_path, UNTRAINED | {"allocation.method": "better"})
+    assert result.output is not None
+    assert zeros_in(result.output, "w1", "w2", "w3") == floor_of(0.8, PRUNABLE)
+
+
 def test_an_allocation_file_decides(tmp_path: Path):
     document = {"layers": [{"name": "w1", "kept": 100}, {"name": "w2", "kept": 60}]}
     document["layers"].append({"name": "w3", "kept": PRUNABLE - floor_of(0.8, PRUNABLE) - 160})
@@ -456,6 +470,7 @@ def test_a_run_of_other_replicas_is_not_resumed(tmp_path: Path):
         ({"sparsity": 0.7}, "sparsity"),
         ({"settings": UNTRAINED | {"seed": 1}}, "recipe.seed"),
         ({"data": {"x": images(seed=3)}}, "data.sha256"),
+        ({"data": {"x": images(), "labels": np.arange(48) % 4}}, "data.sha256"),
     ],
 )
 def test_another_run_is_not_resumed(change: dict[str, Any], key: str, tmp_path: Path):
@@ -662,6 +677,23 @@ def test_an_unknown_plugin_is_refused_before_anything_long(key: str, value: Any,
     assert not (tmp_path / "m.sparse.run").exists()
 
 
+def test_a_search_is_no_start_of_a_search(tmp_path: Path):
+    chosen = SEARCHED | {"allocation.search.starts": ["lamp", "evolutionary"]}
+    refused(UsageError, 2, "'evolutionary' is a search", tmp_path, classifier(), settings=chosen)
+
+
+def test_an_unknown_backend_is_refused(tmp_path: Path):
+    refused(
+        UsageError, 2, "'nonesuch'; known: threading", tmp_path, classifier(), backend="nonesuch"
+    )
+
+
+def test_an_unknown_format_is_refused_before_any_data_is_read(tmp_path: Path):
+    message = "unknown format 'nonesuch'"
+    data = tmp_path / "missing.npz"
+    refused(UsageError, 2, message, tmp_path, classifier(), data=data, format="nonesuch")
+
+
 def test_training_that_diverges_is_reported_as_that(tmp_path: Path):
     wild = QUICK | {"training.epochs": 40, "training.learning_rate": 10.0}
     with pytest.raises(OnnxUniptsError, match=r"learning.rate|--lr") as caught:
@@ -687,11 +719,13 @@ def test_a_file_that_does_not_compute_what_was_trained_is_not_left(
         text = text.replace("y = Gemm", "z = Gemm").replace(
             "w3, b3)", "w3, b3) y = Softmax <axis = 1> (z)"
         )
+    path = saved_externally(network(text, classifier_tensors()), tmp_path)
     (tmp_path / "m.sparse.onnx").write_bytes(b"an earlier result")
     with pytest.raises(OnnxUniptsError, match="output y differs"):
-        compress(network(text, classifier_tensors()), tmp_path)
-    output = tmp_path / "m.sparse.onnx"
-    assert not output.exists() or output.read_bytes() == b"an earlier result"
+        compress(path, tmp_path)
+    assert (tmp_path / "m.sparse.onnx").read_bytes() == b"an earlier result"
+    left = {found.name for found in tmp_path.iterdir()}
+    assert left == {"m.onnx", "weights.bin", "m.sparse.onnx", "m.sparse.run"}
 
 
 def test_a_file_of_other_zeros_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from small_networks import (
     CLASSIFIER,
     NORMALIZED,
+    PERCEPTRON,
     classifier,
     classifier_tensors,
     images,
@@ -27,9 +28,11 @@ from small_networks import (
 
 from onnx_unipts.calibration import CalibrationData, input_signature, load_calibration_data
 from onnx_unipts.graph import cleanup
-from onnx_unipts.graph.model import load_model, save_model
+from onnx_unipts.graph.errors import UnsupportedModelError
+from onnx_unipts.graph.model import load_model, read_tensors, save_model
 from onnx_unipts.graph.prunable import find_prunable
 from onnx_unipts.patterns import magnitude_mask
+from onnx_unipts.recipe import Training
 from onnx_unipts.student import Student, batches_of, build_student, recalibrate, write_back
 from onnx_unipts.training.ort import inference_session
 
@@ -136,6 +139,22 @@ FORMS: dict[str, Callable[[], onnx.ModelProto]] = {
     ),
     "a fixed batch of one": lambda: network(CLASSIFIER.replace("[N,", "[1,"), TENSORS),
     "a fixed batch of four": lambda: network(CLASSIFIER.replace("[N,", "[4,"), TENSORS),
+    "a fixed batch in constant shapes": lambda: network(
+        edited(("[N,3,8,8] x", "[2,3,8,8] x"), ("[N,4]", "[2,4]"),
+               ("f = Flatten (p)", "s = Constant <value_ints = [2, -1]> () f = Reshape (p, s)")),
+        TENSORS,
+    ),
+    "double precision": lambda: network(
+        PERCEPTRON.replace("float[", "double["),
+        {
+            tensor.name: onnx.numpy_helper.to_array(tensor).astype(np.float64)
+            for tensor in perceptron().graph.initializer
+        },
+    ),
+    "weights of half precision": lambda: network(
+        edited(("c1 =", "w = Cast <to = 1> (w1) c1 ="), ("w1, b1", "w")),
+        without("b1", w1=TENSORS["w1"].astype(np.float16)),
+    ),
     "dynamic height and width": lambda: network(edited(("[N,3,8,8]", "[N,3,H,W]")), TENSORS),
     "half precision": lambda: network(
         CLASSIFIER.replace("float[", "float16["),
@@ -151,9 +170,10 @@ def onnx_with_output(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
 
 
 def feeds_of(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    if model.graph.input[0].type.tensor_type.shape.dim[1].dim_value == 10:
-        return {"x": np.random.default_rng(0).standard_normal((48, 10)).astype(np.float32)}
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(model.graph.input[0].type.tensor_type.elem_type)
+    kind = model.graph.input[0].type.tensor_type
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
+    if kind.shape.dim[1].dim_value == 10:
+        return {"x": np.random.default_rng(0).standard_normal((48, 10)).astype(dtype)}
     return {"x": images().astype(dtype)}
 
 
@@ -180,7 +200,8 @@ def data_of(path: Path) -> CalibrationData:
 def student_of(path: Path, filter_scale: str = "he") -> Student:
     model = load_model(path)
     keys = [weight.key for weight in find_prunable(model) if weight.pruned]
-    return build_student(model, keys, data_of(path), filter_scale)
+    settings = Training(filter_scale=filter_scale, augment=False)
+    return build_student(model, keys, data_of(path), settings)
 
 
 def run_all(
@@ -281,7 +302,7 @@ def test_normalisations_of_the_export_are_used_and_none_is_added(built: Callable
 
 def test_the_bias_of_an_excluded_layer_is_left_alone(tmp_path: Path):
     path = saved(classifier(), tmp_path)
-    student = build_student(load_model(path), ["w1", "w3"], data_of(path), "he")
+    student = build_student(load_model(path), ["w1", "w3"], data_of(path), Training())
     assert "w2" not in student.tensors
     assert "b2" not in student.tensors
 
@@ -297,6 +318,65 @@ def test_a_bias_that_the_graph_holds_otherwise_is_left_alone(tmp_path: Path):
     student = student_of(path)
     (found,) = run_all(student.with_tensors(student.tensors), {"x": images()}, ["y"])
     assert_close(found, run_all(path, {"x": images()}, ["y"])[0])
+
+
+def test_a_batch_that_the_graph_fixes_is_refused(tmp_path: Path):
+    text = edited(
+        ("[N,", "[1,"),
+        ("c1 =", "i = Constant <value_int = 0> () z = Gather <axis = 0> (x, i) "
+                 "a = Constant <value_ints = [0]> () u = Unsqueeze (z, a) c1 ="),
+        ("(x, w1", "(u, w1"),
+    )  # fmt: skip
+    path = saved(network(text, TENSORS), tmp_path)
+    with pytest.raises(UnsupportedModelError, match=r"input x .*fixed batch size 1.*dynamic batch"):
+        student_of(path)
+
+
+def test_a_type_that_cannot_be_trained_is_refused_by_name(tmp_path: Path):
+    model = perceptron()
+    for tensor in model.graph.initializer:
+        values = onnx.numpy_helper.to_array(tensor)
+        tensor.CopyFrom(
+            onnx.helper.make_tensor(
+                tensor.name, onnx.TensorProto.BFLOAT16, values.shape, values.ravel()
+            )
+        )
+    path = saved(model, tmp_path)
+    with pytest.raises(UnsupportedModelError, match=r"w1 is stored as BFLOAT16"):
+        build_student(load_model(path), ["w1", "w2"], Numbers(4), Training())
+
+
+def test_no_weight_is_lost_to_half_precision(built: Callable[..., Built], tmp_path: Path):
+    path, student = built("half precision")
+    tensors = student.tensors | {"w3": student.tensors["w3"] * np.float32(1e-12)}
+    model = load_model(path)
+    write_back(student, model, tensors)
+    assert np.count_nonzero(read_tensors(model, ["w3"])["w3"]) == tensors["w3"].size
+
+
+def test_an_added_bias_gets_a_name_that_is_free(tmp_path: Path):
+    model = network(edited(("(x, w1, b1)", "(x, w1)")), without("b1"))
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            names[:] = ["w1/bias" if name == "r2" else name for name in names]
+    path = saved(model, tmp_path)
+    student, back = student_of(path), load_model(path)
+    assert "w1/bias_" in write_back(student, back, student.tensors)
+    save_model(back, tmp_path / "back.onnx")
+    (found,) = run_all(tmp_path / "back.onnx", {"x": images()}, ["y"])
+    assert_close(found, run_all(path, {"x": images()}, ["y"])[0])
+
+
+def test_normalisations_of_the_same_tensors_are_averaged(built: Callable[..., Built]):
+    path, student = built("normalisations that share all tensors")
+    data = data_of(path)
+    found = recalibrate(student, student.tensors, data, 48)
+    assert found.keys() == {"m1", "v1"}
+    session = inference_session(student.with_batch_statistics())
+    feeds = {**student.tensors, **next(batches_of(data, 48))}
+    means = session.run([norm.observed[0] for norm in student.normalizations], feeds)
+    assert len(means) == 2
+    np.testing.assert_allclose(found["m1"], np.mean(means, axis=0), rtol=1e-4, atol=1e-5)
 
 
 # Statistics

@@ -25,27 +25,43 @@ def model(signature: str, body: str) -> ir.Model:
         (
             "(float[N,9] x) => (float[N,9] y)",
             "z = Relu (x) y = Softmax <axis = 1> (z)",
-            Target("y", "z", "classes", 1),
+            Target("y", "z", "classes", 1, closing="Softmax"),
         ),
         (
             "(float[N,9] x) => (float[N,9] y)",
             "z = Relu (x) y = LogSoftmax (z)",
-            Target("y", "z", "classes"),
+            Target("y", "z", "classes", closing="LogSoftmax"),
         ),
         (
             "(float[N,9,4,4] x) => (float[N,9,4,4] y)",
             "z = Relu (x) y = Softmax <axis = 1> (z)",
-            Target("y", "z", "classes", 1),
+            Target("y", "z", "classes", 1, closing="Softmax"),
         ),
         (
             "(float[N,9] x) => (float[N,9] y)",
             "z = Relu (x) y = Sigmoid (z)",
-            Target("y", "z", "probability"),
+            Target("y", "z", "probability", closing="Sigmoid"),
         ),
         (
             "(float[N,9] x) => (float[N,9] y)",
             "z = Relu (x) p = Softmax (z) q = Identity (p) y = Flatten (q)",
-            Target("y", "z", "classes"),
+            Target("y", "z", "classes", closing="Softmax"),
+        ),
+        (
+            "(float[N,9,1,1] x) => (float[N,9] y)",
+            "z = Relu (x) p = Softmax <axis = 1> (z) y = Flatten (p)",
+            Target("y", "z", "classes", 1, closing="Softmax", shape=(9, 1, 1)),
+        ),
+        (
+            "(float[N,9] x) => (float[N,9,1] y)",
+            "z = Relu (x) p = Softmax (z) axes = Constant <value_ints = [2]> () "
+            "y = Unsqueeze (p, axes)",
+            Target("y", "z", "classes", closing="Softmax", shape=(9,)),
+        ),
+        (
+            "(float[N,9,H,W] x) => (float[N,K] y)",
+            "z = Relu (x) p = Softmax <axis = 1> (z) y = Flatten (p)",
+            Target("y", "y", "classes"),
         ),
     ],
 )
@@ -58,7 +74,18 @@ def test_every_float_output_is_a_target_and_no_other_is():
         "(float[N,9] x) => (int64[N,1] label, float[N,9] y, float[N,9] z)",
         "z = Relu (x) y = Softmax (z) label = ArgMax <axis = 1> (z)",
     )
-    assert choose_targets(both) == [Target("y", "z", "classes"), Target("z", "z", "classes")]
+    assert choose_targets(both) == [
+        Target("y", "z", "classes", closing="Softmax"),
+        Target("z", "z", "classes"),
+    ]
+
+
+def test_a_scalar_is_no_target():
+    both = model(
+        "(float[N,9] x) => (float[N,9] y, float s)",
+        "y = Relu (x) s = ReduceMean <keepdims = 0> (y)",
+    )
+    assert choose_targets(both) == [Target("y", "y", "classes")]
 
 
 def test_a_model_without_float_outputs_is_refused_by_name():

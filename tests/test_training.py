@@ -73,7 +73,7 @@ def prepared(model: onnx.ModelProto, path: Path, x: np.ndarray) -> tuple[Student
     loaded = load_model(saved(model, path))
     data = load_calibration_data({"x": x}, input_signature(loaded))
     keys = [weight.key for weight in find_prunable(loaded) if weight.pruned]
-    return build_student(loaded, keys, data, "he"), data
+    return build_student(loaded, keys, data, SETTINGS), data
 
 
 @pytest.fixture(scope="module")
@@ -452,6 +452,15 @@ def test_right_gradients_pass_where_the_student_is_close_to_the_teacher(seed: in
     tensors = draw(seed, w1=(8, 3, 3, 3), b1=(8,), w2=(8, 8, 3, 3), b2=(8,), w3=(4, 8), b3=(4,))
     small = {name: value * 0.7 for name, value in tensors.items()}
     check = checked(prepared(network(CLASSIFIER, small), tmp_path, images(50)))
+    assert check.passed
+    assert check.wrong == []
+
+
+@pytest.mark.parametrize("scale", [1e3, 1e6])
+def test_right_gradients_pass_where_the_scores_are_beyond_doubt(scale: float, tmp_path: Path):
+    """The loss and its gradients are then next to nothing."""
+    x = np.random.default_rng(0).standard_normal((50, 10)).astype(np.float32)
+    check = checked(prepared(perceptron(), tmp_path, np.float32(scale) * x))
     assert check.passed
     assert check.wrong == []
 

@@ -1,5 +1,11 @@
 """Allocation: how many weights each layer keeps. One allocator per file, chosen by name."""
 
-from onnx_unipts.allocation.problem import ALLOCATORS, Problem, distribute
+from onnx_unipts.allocation.problem import (
+    ALLOCATORS,
+    SEARCHES,
+    Problem,
+    analytic_allocator,
+    distribute,
+)
 
-__all__ = ["ALLOCATORS", "Problem", "distribute"]
+__all__ = ["ALLOCATORS", "SEARCHES", "Problem", "analytic_allocator", "distribute"]

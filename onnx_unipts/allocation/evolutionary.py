@@ -12,8 +12,17 @@ from collections.abc import Callable
 
 import numpy as np
 
-from onnx_unipts.allocation.problem import ALLOCATORS, History, Kept, Problem, distribute
+from onnx_unipts.allocation.problem import (
+    ALLOCATORS,
+    SEARCHES,
+    History,
+    Kept,
+    Problem,
+    analytic_allocator,
+    distribute,
+)
 from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.recipe import Search
 
 __all__ = ["decode", "encode", "evolutionary"]
 
@@ -21,6 +30,7 @@ Genome = np.ndarray  # float64 (layers,)
 
 
 @ALLOCATORS.register("evolutionary")
+@SEARCHES.register("evolutionary")
 def evolutionary(problem: Problem) -> Kept:
     """Search the allocation of best fitness; go on after the last generation in the history."""
     if problem.score is None:
@@ -82,7 +92,7 @@ def _one_generation(problem: Problem, generation: int, history: History) -> dict
 
 def _first_population(problem: Problem, rng: np.random.Generator) -> list[Genome]:
     settings = problem.search
-    starts = [encode(problem, ALLOCATORS[name](problem)) for name in settings.starts]
+    starts = [encode(problem, analytic_allocator(name)(problem)) for name in settings.starts]
     starts = starts[: settings.population]
     wanted = settings.population - len(starts)
     if not starts:
@@ -96,15 +106,23 @@ def _next_population(problem: Problem, history: History, rng: np.random.Generato
     order = np.argsort(-np.array(last["fitness"]), kind="stable")
     ranked = [np.array(last["population"][i]) for i in order]
     parents = ranked[: settings.parents]
-    children = ranked[: settings.elite]
-    children = children + [_cross(parents, rng) for _ in range(settings.crossovers)]
+    elite = ranked[: min(settings.elite, settings.population)]
+    crossovers, mutations = _births(settings, settings.population - len(elite))
+    children = elite + [_cross(parents, rng) for _ in range(crossovers)]
     children += [
-        _mutate(problem, parents[rng.integers(len(parents))], rng)
-        for _ in range(settings.mutations)
+        _mutate(problem, parents[rng.integers(len(parents))], rng) for _ in range(mutations)
     ]
-    missing = max(settings.population - len(children), 0)
-    children += [rng.standard_normal(len(problem.weights)) for _ in range(missing)]
-    return children[: settings.population]
+    missing = settings.population - len(children)
+    return children + [rng.standard_normal(len(problem.weights)) for _ in range(missing)]
+
+
+def _births(settings: Search, room: int) -> tuple[int, int]:
+    """Return the numbers of crossovers and mutations, in proportion where ``room`` is too small."""
+    wanted = settings.crossovers + settings.mutations
+    if wanted <= room:
+        return settings.crossovers, settings.mutations
+    crossovers = round(room * settings.crossovers / wanted)
+    return crossovers, room - crossovers
 
 
 def _cross(parents: list[Genome], rng: np.random.Generator) -> Genome:

@@ -1,4 +1,4 @@
-"""Allocations in files: what a run writes, and what `--allocation FILE` reads."""
+"""Allocations by an allocator or from a file: what a run writes, and `--allocation FILE` reads."""
 
 from __future__ import annotations
 
@@ -7,10 +7,25 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from onnx_unipts.allocation.problem import ALLOCATORS, Kept
+from onnx_unipts.allocation.problem import ALLOCATORS, Kept, Problem
 from onnx_unipts.graph.errors import UsageError
 
-__all__ = ["allocation_document", "read_allocation"]
+__all__ = ["allocate", "allocation_document", "check_method", "read_allocation"]
+
+
+def check_method(method: str) -> None:
+    """Raise `UsageError` unless ``method`` is an allocator's name or a file."""
+    if method not in ALLOCATORS and not Path(method).is_file():
+        raise UsageError(
+            f"unknown allocation {method!r}: neither a file nor one of {', '.join(ALLOCATORS)}"
+        )
+
+
+def allocate(method: str, problem: Problem) -> Kept:
+    """Solve ``problem`` by the allocator called ``method``, or by the allocation in that file."""
+    if method in ALLOCATORS:
+        return ALLOCATORS[method](problem)
+    return read_allocation(method, problem)
 
 
 def allocation_document(sparsity: float, method: str, kept: Kept, counts: Mapping[str, int]) -> Any:
@@ -31,24 +46,29 @@ def allocation_document(sparsity: float, method: str, kept: Kept, counts: Mappin
     }
 
 
-def read_allocation(path: str, counts: Mapping[str, int]) -> Kept:
-    """Read an allocation for layers of ``counts`` weights.
+def read_allocation(path: str, problem: Problem) -> Kept:
+    """Read a solution of ``problem``.
 
-    Raises `UsageError` if the file is no allocation, or one for other layers.
+    Raises `UsageError` if the file is no allocation, or one for other layers or another sparsity.
     """
-    if not Path(path).is_file():
-        raise UsageError(
-            f"unknown allocation {path!r}: neither a file nor one of {', '.join(ALLOCATORS)}"
-        )
+    check_method(path)
     try:
         layers: Sequence[Mapping] = json.loads(Path(path).read_text(encoding="utf-8"))["layers"]
         kept = {str(layer["name"]): int(layer["kept"]) for layer in layers}
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is not an allocation, as allocation.json of a run is") from error
-    if kept.keys() != counts.keys():
-        odd = sorted(kept.keys() ^ counts.keys())
+    if kept.keys() != problem.limits.keys():
+        odd = sorted(kept.keys() ^ problem.limits.keys())
         raise UsageError(f"{path}: layers differ from the model's, first {odd[0]!r}")
-    for name, count in counts.items():
-        if not 0 <= kept[name] <= count:
-            raise UsageError(f"{path}: layer {name!r} keeps {kept[name]} of {count} weights")
-    return {name: kept[name] for name in counts}
+    for name, limit in problem.limits.items():
+        if not 0 <= kept[name] <= limit:
+            raise UsageError(
+                f"{path}: layer {name!r} keeps {kept[name]} of {limit} weights that are not zero"
+            )
+    total = sum(kept.values())
+    if total != problem.total:
+        raise UsageError(
+            f"{path}: keeps {total} weights in all, but sparsity {problem.sparsity:g} is "
+            f"{problem.total} of {sum(problem.counts.values())}; give the file's own --sparsity"
+        )
+    return {name: kept[name] for name in problem.limits}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import cached_property
 
 import numpy as np
@@ -14,7 +15,15 @@ from onnx_unipts.graph.registry import Registry
 from onnx_unipts.progress import Progress, Quiet
 from onnx_unipts.recipe import Search
 
-__all__ = ["ALLOCATORS", "Allocator", "History", "Problem", "distribute"]
+__all__ = [
+    "ALLOCATORS",
+    "SEARCHES",
+    "Allocator",
+    "History",
+    "Problem",
+    "analytic_allocator",
+    "distribute",
+]
 
 Kept = dict[str, int]
 Scorer = Callable[[Sequence[Kept]], list[float]]
@@ -72,11 +81,26 @@ class Problem:
 Allocator = Callable[[Problem], Kept]
 
 ALLOCATORS: Registry[Allocator] = Registry("allocator", "onnx_unipts.allocation")
+# Those of them that ask for the score of candidates.
+SEARCHES: Registry[Allocator] = Registry("search", "onnx_unipts.allocation")
+
+
+def analytic_allocator(name: str) -> Allocator:
+    """Return the allocator called ``name``, which scores nothing.
+
+    Raises `UsageError` for an unknown one and for a search.
+    """
+    if name in SEARCHES:
+        analytic = ", ".join(known for known in ALLOCATORS if known not in SEARCHES)
+        raise UsageError(
+            f"allocation {name!r} is a search and no start of one; give some of {analytic}"
+        )
+    return ALLOCATORS[name]
 
 
 def zeros_for(sparsity: float, count: int) -> int:
-    """Return floor(sparsity * count), exact where a float product would fall just short of it."""
-    return math.floor(round(sparsity * count, 6))
+    """Return floor(sparsity * count), exact for the decimal that ``sparsity`` is written as."""
+    return math.floor(Fraction(repr(float(sparsity))) * count)
 
 
 def distribute(wanted: Mapping[str, float], limits: Mapping[str, int], total: int) -> Kept:

@@ -14,7 +14,10 @@ from onnx_unipts.patterns import magnitude_mask
 from onnx_unipts.targets import Target
 from onnx_unipts.training.ort import inference_session
 
-__all__ = ["CandidateEvaluator"]
+__all__ = ["BACKENDS", "CandidateEvaluator"]
+
+# Of joblib: threads, or processes.
+BACKENDS = ("threading", "loky")
 
 
 @dataclass
@@ -25,7 +28,7 @@ class CandidateEvaluator:
     one pass recalibrates every normalisation for the candidate and evaluates it on the same
     samples. ``tensors`` are its parameters, ``batches`` its inputs; ``dense`` holds the dense
     model's outputs and ``labels`` the labels for each batch. Candidates run in parallel on
-    ``jobs`` workers of joblib's ``backend``.
+    ``jobs`` workers of joblib's ``backend``, one of `BACKENDS`.
     """
 
     model: bytes
@@ -37,17 +40,10 @@ class CandidateEvaluator:
     measure: str = "divergence"
     jobs: int = 1
     backend: str = "threading"
-    evaluations: int = 0
     _session: onnxruntime.InferenceSession | None = field(default=None, repr=False)
-
-    @property
-    def samples(self) -> int:
-        """Number of samples that one candidate is scored on."""
-        return sum(len(next(iter(batch.values()))) for batch in self.batches)
 
     def score(self, candidates: Sequence[Mapping[str, int]]) -> list[float]:
         """Return the fitness of each allocation (weights kept by name); larger is better."""
-        self.evaluations += len(candidates)
         if self.backend == "threading":
             self._session = self._session or inference_session(self.model)
         run = joblib.Parallel(n_jobs=self.jobs, backend=self.backend)
@@ -57,8 +53,7 @@ class CandidateEvaluator:
         session = self._session or inference_session(self.model)
         feeds = dict(self.tensors)
         for name, count in kept.items():
-            if name in feeds:
-                feeds[name] = feeds[name] * magnitude_mask(feeds[name], count)
+            feeds[name] = feeds[name] * magnitude_mask(feeds[name], count)
         names = list(dict.fromkeys(target.value for target in self.targets))
         known = {value.name for value in session.get_inputs()}
         feeds = {name: value for name, value in feeds.items() if name in known}

@@ -43,7 +43,8 @@ def append_loss(model: ir.Model, targets: Sequence[Target]) -> str:
     values = {value.name: value for node in graph for value in node.outputs}
     terms = []
     nodes: list[ir.Node] = []
-    for target in targets:
+    # Scores and their softmax may both be outputs: one value, distilled once.
+    for target in {target.value: target for target in targets}.values():
         value = values[target.value]
         teacher = ir.val(f"{target.value}/teacher", ir.DataType.FLOAT, value.shape)
         inner, outer = (
@@ -77,8 +78,8 @@ def loss_feeds(
     """Return what the inputs of `append_loss` are fed for one batch.
 
     ``teacher`` holds the dense model's values by name, first axis the samples of the batch;
-    ``variances`` the variance of each target of kind ``values`` on the calibration data. The loss
-    is the mean over ``batch_size`` samples: replicas pass the size of the whole batch.
+    ``variances`` the variance of each target of kind ``values`` over a batch. The loss is the mean
+    over ``batch_size`` samples: replicas pass the size of the whole batch.
     """
     feeds: dict[str, np.ndarray] = {}
     for target in targets:
@@ -90,7 +91,7 @@ def loss_feeds(
             dense = softmax(dense / np.float32(temperatures.teacher), target.axis)
         elif target.kind == "probability":
             outer /= dense.size // len(dense)
-            dense = 1.0 / (1.0 + np.exp(-dense))
+            dense = 0.5 * (1.0 + np.tanh(0.5 * dense))
         else:
             outer /= dense.size // len(dense) * max(variances[target.value], 1e-12)
         feeds[f"{target.value}/teacher"] = np.asarray(dense, np.float32)

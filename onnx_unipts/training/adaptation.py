@@ -1,0 +1,93 @@
+"""Adapting the teacher: the dense model's normalisations settle on the calibration data.
+
+Data seldom looks quite like what a model was trained on (other cameras, other compression). A
+BatchNormalization that stands by itself adapts by the statistics of the batch; where an exporter
+folded it, what it would adapt to is lost. Minimising the entropy of the dense model's own
+predictions brings it back, without labels (Tent, Wang et al., ICLR 2021, arXiv 2006.10726).
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_unipts.calibration import CalibrationData
+from onnx_unipts.progress import Progress
+from onnx_unipts.recipe import Training
+from onnx_unipts.student import Student
+from onnx_unipts.targets import Target
+from onnx_unipts.training.optimizer import MomentumSGD
+from onnx_unipts.training.ort import GradientGraph, GradientSession, build_gradient_graph
+from onnx_unipts.training.trainer import differentiable_student
+
+__all__ = ["adapt_normalizations"]
+
+ENTROPY = "adaptation/entropy"
+
+
+def adapt_normalizations(
+    student: Student,
+    data: CalibrationData,
+    settings: Training,
+    seed: int,
+    replicas: int,
+    progress: Progress,
+) -> dict[str, np.ndarray]:
+    """Return the dense tensors with scales and biases of the normalisations adapted to ``data``.
+
+    ``settings.adaptation`` steps of momentum SGD on the mean entropy of the first target that holds
+    class scores, everything else fixed. Without such a target nothing changes.
+    """
+    tensors = {name: value.copy() for name, value in student.dense.items()}
+    target = next((t for t in student.targets if t.kind == "classes"), None)
+    if target is None or not student.normalizations or settings.adaptation == 0:
+        return tensors
+    size = settings.batch_size // replicas
+    graph = _entropy_graph(student, target, size)
+    sessions = [GradientSession(graph) for _ in range(replicas)]
+    optimizer = MomentumSGD(settings.momentum, 0.0, 0.0)
+    rng = np.random.default_rng([seed, 3])
+    with (
+        progress.phase("adaptation", settings.adaptation) as phase,
+        ThreadPoolExecutor(replicas) as pool,
+    ):
+        for _ in range(settings.adaptation):
+            indices = rng.permutation(len(data))[: settings.batch_size]
+            batch = data.augmented(indices, rng) if settings.augment else data.batch(indices)
+            feeds = [
+                {**tensors, **{n: v[k * size : (k + 1) * size] for n, v in batch.items()}}
+                for k in range(replicas)
+            ]
+            results = list(
+                pool.map(lambda run: run[0].run(run[1]), zip(sessions, feeds, strict=True))
+            )
+            gradients = {
+                name: sum(result[1][name] for result in results) / np.float32(replicas)
+                for name in results[0][1]
+            }
+            optimizer.step(tensors, gradients, {}, settings.adaptation_rate)
+            phase.advance(1, entropy=sum(result[0] for result in results) / replicas)
+    return tensors
+
+
+def _entropy_graph(student: Student, target: Target, batch_size: int) -> GradientGraph:
+    model = differentiable_student(student, [target], batch_size)
+    scores = model.graph.outputs[0]
+    assert scores.shape is not None
+    classes = scores.shape[target.axis]
+    probability = ir.node("Softmax", [scores], {"axis": target.axis})
+    logarithm = ir.node("LogSoftmax", [scores], {"axis": target.axis})
+    product = ir.node("Mul", [probability.outputs[0], logarithm.outputs[0]])
+    mean = ir.node("ReduceMean", [product.outputs[0]], {"keepdims": 0})
+    factor = ir.Value(name="adaptation/classes", const_value=ir.tensor(np.float32(-int(classes))))
+    model.graph.register_initializer(factor)
+    loss = ir.node(
+        "Mul", [mean.outputs[0], factor], outputs=[ir.val(ENTROPY, ir.DataType.FLOAT, [])]
+    )
+    model.graph.extend([probability, logarithm, product, mean, loss])
+    model.graph.outputs.clear()
+    model.graph.outputs.append(loss.outputs[0])
+    trained = [name for norm in student.normalizations for name in norm.trained]
+    return build_gradient_graph(model, trained, ENTROPY, student.normalizations)
