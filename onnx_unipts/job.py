@@ -42,7 +42,8 @@ class Job:
     """A compression, ready to run.
 
     ``dense`` is the user's model and never changed: `load` gives a fresh copy to work on.
-    ``pruned`` are the weights to prune, ``weights`` also those that are not, with the reason.
+    ``pruned`` are the weights to prune, ``weights`` also those that are not, with the reason;
+    ``synthetic`` says that ``data`` was made up.
     """
 
     path: Path
@@ -58,6 +59,7 @@ class Job:
     backend: str = "threading"
     progress: Progress = field(default_factory=Quiet)
     warnings: list[str] = field(default_factory=list)
+    synthetic: bool = False
 
     @property
     def pruned(self) -> list[PrunableWeight]:
@@ -143,6 +145,7 @@ def prepare_job(
         jobs or available_cores(),
         backend,
         progress,
+        synthetic=data is None,
     )
     progress.message(f"calibration data: {loaded.description}")
     for warning in loaded.warnings:

@@ -21,6 +21,7 @@ from onnx_unipts.job import Job
 from onnx_unipts.patterns import magnitude_mask
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.student import Student, batches_of, build_student
+from onnx_unipts.training.adaptation import adapt_normalizations, agreement_of
 from onnx_unipts.training.ort import inference_session
 from onnx_unipts.training.self_check import check_gradients
 from onnx_unipts.training.trainer import Checkpoint, Trainer, gradient_graph, taught_feeds
@@ -29,6 +30,8 @@ __all__ = ["Outcome", "SearchOutcome", "run_compression", "run_search"]
 
 SEARCH_BATCH = 128
 CHECK_BATCH = 4
+# Adaptation that changes more of the dense model's answers than this is no adaptation.
+LEAST_AGREEMENT = 0.8
 
 
 @dataclass
@@ -77,12 +80,31 @@ def _student(job: Job, run: RunDirectory) -> Student:
     """Build the student; its tensors are kept, so that a resumed run has the very same ones."""
     student = build_student(job.load(), job.keys, job.data, job.recipe.training, job.cores)
     saved = run.load_checkpoint("student")
-    if saved is not None:
-        student.dense = saved[0]
-        student.tensors = dict(saved[0])
+    if saved is None:
+        student.dense = _adapted(job, student)
+        run.save_checkpoint("student", student.dense, {})
     else:
-        run.save_checkpoint("student", student.tensors, {})
+        student.dense = saved[0]
+    student.tensors = dict(student.dense)
     return student
+
+
+def _adapted(job: Job, student: Student) -> dict[str, np.ndarray]:
+    """The dense tensors, adapted to real data where the recipe wants it and the model allows it."""
+    settings = job.recipe.training
+    if job.synthetic or settings.epochs == 0 or settings.adaptation == 0:
+        return student.dense
+    tensors = adapt_normalizations(
+        student, job.data, settings, job.recipe.seed, job.replicas, job.progress
+    )
+    agreement = agreement_of(student, tensors, job.data)
+    if agreement >= LEAST_AGREEMENT:
+        return tensors
+    job.warn(
+        f"the dense model does not adapt to the calibration data (it would agree with itself on "
+        f"{agreement:.0%} only) and teaches as it is; is the preprocessing right?"
+    )
+    return student.dense
 
 
 def _search(job: Job, run: RunDirectory, student: Student) -> SearchOutcome:

@@ -105,7 +105,7 @@ class Training(_Section):
         default=1.0, gt=0, le=1, description="Factor on the student's temperature after each epoch."
     )
     features: float = Field(
-        default=0.0, ge=0, le=1e4, description="Weight of inner activations in the objective; 0 is none."
+        default=0.0, ge=0, le=1e4, description="Weight of inner activations in the loss; 0 is none."
     )
     adaptation: int = Field(
         default=0,

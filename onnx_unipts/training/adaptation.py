@@ -8,6 +8,7 @@ predictions brings it back, without labels (Tent, Wang et al., ICLR 2021, arXiv 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,15 +17,22 @@ import onnx_ir as ir
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.progress import Progress
 from onnx_unipts.recipe import Training
-from onnx_unipts.student import Student
+from onnx_unipts.student import Student, batches_of, recalibrate
 from onnx_unipts.targets import Target
 from onnx_unipts.training.optimizer import MomentumSGD
-from onnx_unipts.training.ort import GradientGraph, GradientSession, build_gradient_graph
+from onnx_unipts.training.ort import (
+    GradientGraph,
+    GradientSession,
+    build_gradient_graph,
+    inference_session,
+)
 from onnx_unipts.training.trainer import differentiable_student
 
-__all__ = ["adapt_normalizations"]
+__all__ = ["adapt_normalizations", "agreement_of"]
 
 ENTROPY = "adaptation/entropy"
+# Statistics of more samples than these change nothing that can be measured.
+SAMPLES = 2048
 
 
 def adapt_normalizations(
@@ -69,7 +77,27 @@ def adapt_normalizations(
             }
             optimizer.step(tensors, gradients, {}, settings.adaptation_rate)
             phase.advance(1, entropy=sum(result[0] for result in results) / replicas)
-    return tensors
+    statistics = recalibrate(
+        student, tensors, data, settings.batch_size, SAMPLES, replicas, settings.augment
+    )
+    return tensors | statistics
+
+
+def agreement_of(
+    student: Student, tensors: Mapping[str, np.ndarray], data: CalibrationData
+) -> float:
+    """Return the share of samples to which ``tensors`` give the dense tensors' top class."""
+    target = next((t for t in student.targets if t.kind == "classes"), None)
+    if target is None:
+        return 1.0
+    sessions = [inference_session(student.with_tensors(t)) for t in (student.dense, tensors)]
+    same = []
+    for batch in batches_of(data, 64, 512):
+        ours, theirs = (
+            session.run([target.value], batch)[0].argmax(axis=target.axis) for session in sessions
+        )
+        same.append(float((ours == theirs).mean()))
+    return float(np.mean(same))
 
 
 def _entropy_graph(student: Student, target: Target, batch_size: int) -> GradientGraph:
