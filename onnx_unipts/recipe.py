@@ -34,15 +34,15 @@ class _Section(BaseModel):
 class Search(_Section):
     """The evolutionary search of the per-layer sparsity (UniPTS, section 3.3)."""
 
-    population: int = Field(default=16, ge=2, le=10_000, description="Genomes kept per generation.")
+    population: int = Field(default=12, ge=2, le=10_000, description="Genomes kept per generation.")
     generations: int = Field(
-        default=8, ge=0, le=10_000, description="Generations after the first one."
+        default=4, ge=0, le=10_000, description="Generations after the first one."
     )
     parents: int = Field(default=6, ge=2, le=10_000, description="Best genomes that breed.")
     crossovers: int = Field(
-        default=8, ge=0, le=10_000, description="Children by uniform crossover."
+        default=4, ge=0, le=10_000, description="Children by uniform crossover."
     )
-    mutations: int = Field(default=8, ge=0, le=10_000, description="Children by mutation.")
+    mutations: int = Field(default=6, ge=0, le=10_000, description="Children by mutation.")
     mutation: Literal["additive", "relative"] = Field(
         default="additive", description="gene + N(0, strength), or gene * (1 + N(0, strength))."
     )
@@ -105,10 +105,13 @@ class Training(_Section):
         default=1.0, gt=0, le=1, description="Factor on the student's temperature after each epoch."
     )
     features: float = Field(
-        default=0.0, ge=0, le=1e4, description="Weight of inner activations in the loss; 0 is none."
+        default=50.0,
+        ge=0,
+        le=1e4,
+        description="Weight of inner activations in the loss; 0 is none.",
     )
     adaptation: int = Field(
-        default=0,
+        default=160,
         ge=0,
         le=100_000,
         description="Steps in which the dense model adapts to the data before it teaches.",
