@@ -237,8 +237,9 @@ def test_the_student_computes_what_the_dense_model_does(form: str, built: Callab
         found = run_all(student.with_tensors(student.tensors), feeds, names)
         for value, expected in zip(found, run_all(path, feeds, names), strict=True):
             assert_close(value, expected)
-    taught = run_all(student.teacher("running"), feeds, student.values)
-    found = run_all(student.with_tensors(student.tensors), feeds, student.values)
+    values = [target.value for target in student.targets]
+    taught = run_all(student.teacher("running"), feeds, values)
+    found = run_all(student.with_tensors(student.tensors), feeds, values)
     for value, expected in zip(found, taught, strict=True):
         assert_close(value, expected)
 

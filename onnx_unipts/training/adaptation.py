@@ -15,6 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.calibration import CalibrationData
+from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.progress import Progress
 from onnx_unipts.recipe import Training
 from onnx_unipts.student import Student, batches_of, recalibrate
@@ -54,6 +55,8 @@ def adapt_normalizations(
         return tensors
     size = settings.batch_size // replicas
     graph = _entropy_graph(student, target, size)
+    if graph is None:
+        return tensors
     sessions = [GradientSession(graph) for _ in range(replicas)]
     optimizer = MomentumSGD(settings.momentum, 0.0, 0.0)
     rng = np.random.default_rng([seed, 3])
@@ -100,16 +103,17 @@ def agreement_of(
     return float(np.mean(same))
 
 
-def _entropy_graph(student: Student, target: Target, batch_size: int) -> GradientGraph:
+def _entropy_graph(student: Student, target: Target, batch_size: int) -> GradientGraph | None:
+    """Return the gradient graph of the mean entropy, None where no gradient gets through."""
     model = differentiable_student(student, [target], batch_size)
     scores = model.graph.outputs[0]
     assert scores.shape is not None
-    classes = scores.shape[target.axis]
+    classes = int(scores.shape.numpy()[target.axis])
     probability = ir.node("Softmax", [scores], {"axis": target.axis})
     logarithm = ir.node("LogSoftmax", [scores], {"axis": target.axis})
     product = ir.node("Mul", [probability.outputs[0], logarithm.outputs[0]])
     mean = ir.node("ReduceMean", [product.outputs[0]], {"keepdims": 0})
-    factor = ir.Value(name="adaptation/classes", const_value=ir.tensor(np.float32(-int(classes))))
+    factor = ir.Value(name="adaptation/classes", const_value=ir.tensor(np.float32(-classes)))
     model.graph.register_initializer(factor)
     loss = ir.node(
         "Mul", [mean.outputs[0], factor], outputs=[ir.val(ENTROPY, ir.DataType.FLOAT, [])]
@@ -118,4 +122,7 @@ def _entropy_graph(student: Student, target: Target, batch_size: int) -> Gradien
     model.graph.outputs.clear()
     model.graph.outputs.append(loss.outputs[0])
     trained = [name for norm in student.normalizations for name in norm.trained]
-    return build_gradient_graph(model, trained, ENTROPY, student.normalizations)
+    try:
+        return build_gradient_graph(model, trained, ENTROPY, student.normalizations)
+    except UnsupportedModelError:
+        return None

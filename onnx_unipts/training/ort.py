@@ -17,6 +17,7 @@ import onnx
 import onnx_ir as ir
 
 from onnx_unipts.graph.cleanup import runnable
+from onnx_unipts.graph.differentiable import reached_inputs, stop_gradients
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.model import load_model, serialize
 from onnx_unipts.graph.normalization import Normalization
@@ -107,15 +108,18 @@ def build_gradient_graph(
     ``model`` has static shapes; every BatchNormalization in it trains, with the statistics of the
     batch. Raises `UnsupportedModelError` with the builder's reason where it finds no gradient.
     """
+    stop_gradients(model, parameters)
+    reached = reached_inputs(model, [loss])
+    wanted = [name for name in parameters if name in reached]
+    if not wanted:
+        raise UnsupportedModelError(f"no gradient of {loss} reaches any of the trained tensors")
     inferred = onnx.shape_inference.infer_shapes(ir.to_proto(model), data_prop=True)
     serialized = inferred.SerializeToString()
     options = _options(threads=1)
     try:
         if any(node.op_type in ("BatchNormalization", "LSTM", "GRU") for node in model.graph):
-            serialized = _compiled().get_optimized_model(serialized, set(parameters), options)
-        builder = _compiled().GradientGraphBuilder(
-            serialized, {loss}, set(parameters), loss, options
-        )
+            serialized = _compiled().get_optimized_model(serialized, set(wanted), options)
+        builder = _compiled().GradientGraphBuilder(serialized, {loss}, set(wanted), loss, options)
         builder.build()
     except Exception as error:
         reason = str(error).strip().splitlines()[0]

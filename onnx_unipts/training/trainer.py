@@ -13,7 +13,7 @@ import onnx_ir as ir
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.graph import normalization
 from onnx_unipts.graph.cleanup import freeze_batch
-from onnx_unipts.graph.differentiable import make_differentiable, reached_inputs, stop_gradients
+from onnx_unipts.graph.differentiable import make_differentiable
 from onnx_unipts.patterns import magnitude_mask
 from onnx_unipts.progress import Progress
 from onnx_unipts.recipe import Training
@@ -67,11 +67,7 @@ def gradient_graph(student: Student, batch_size: int) -> GradientGraph:
     """Return the gradient graph of the student's distillation loss for ``batch_size`` samples."""
     model = differentiable_student(student, student.taught, batch_size)
     loss = append_loss(model, student.taught)
-    stop_gradients(model, student.trained)
-    reached = reached_inputs(model, [loss])
-    return build_gradient_graph(
-        model, [name for name in student.trained if name in reached], loss, student.normalizations
-    )
+    return build_gradient_graph(model, student.trained, loss, student.normalizations)
 
 
 def differentiable_student(
@@ -138,7 +134,7 @@ class Trainer:
         self.optimizer = MomentumSGD(
             settings.momentum, settings.weight_decay, settings.pruned_decay
         )
-        self.unreached = [name for name in student.trained if name not in graph.parameters]
+        self.unreached = graph.unreached
 
     @property
     def steps_per_epoch(self) -> int:
