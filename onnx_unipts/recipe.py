@@ -47,7 +47,7 @@ class Search(_Section):
         default="additive", description="gene + N(0, strength), or gene * (1 + N(0, strength))."
     )
     mutation_rate: float = Field(default=0.3, gt=0, le=1, description="Share of genes that mutate.")
-    mutation_strength: float = Field(default=0.3, gt=0, le=10, description="Spread of a mutation.")
+    mutation_strength: float = Field(default=0.1, gt=0, le=10, description="Spread of a mutation.")
     elite: int = Field(default=2, ge=0, le=1000, description="Best genomes that survive unchanged.")
     reduction: float = Field(
         default=1.0,
