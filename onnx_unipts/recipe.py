@@ -111,13 +111,13 @@ class Training(_Section):
         description="Weight of inner activations in the loss; 0 is none.",
     )
     adaptation: int = Field(
-        default=160,
+        default=400,
         ge=0,
         le=100_000,
         description="Steps in which the dense model adapts to the data before it teaches.",
     )
     adaptation_rate: float = Field(
-        default=0.003, gt=0, le=1, description="Learning rate of the adaptation."
+        default=0.004, gt=0, le=1, description="Learning rate of the adaptation."
     )
     teacher_statistics: Literal["batch", "running"] = Field(
         default="batch", description="Normalisation statistics of the dense model while it teaches."
