@@ -921,7 +921,12 @@ def test_the_gradient_of_a_rewritten_operator_is_right(name):
     assert measured_error(CASES[name], rewrite=True) < TOLERANCE
 
 
-@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.broken])
+def needs_its_rule(name: str) -> bool:
+    """Behind step functions the builder lets no gradient pass, with or without a rule."""
+    return CASES[name].broken and not name.endswith("passes-no-gradient")
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if needs_its_rule(name)])
 def test_without_the_rule_the_gradient_is_missing_or_wrong(name):
     error = in_a_child(lambda: measured_error(CASES[name], rewrite=False))
     assert error is None or not error < 5 * TOLERANCE

@@ -39,10 +39,10 @@ def test_the_paper_recipe_has_the_hyperparameters_of_the_published_code():
     rate=st.floats(1e-6, 10),
     sparsity=st.none() | st.floats(0.01, 0.99),
     exclude=st.lists(st.text(max_size=8), max_size=3),
-    pattern=st.sampled_from(["unstructured", "2:4", "1:4", "4x1"]),
+    fitness=st.sampled_from(["divergence", "accuracy", "2:4", "1e-3", "on"]),
 )
 def test_yaml_reads_back_to_an_equal_recipe(
-    tmp_path_factory, epochs, rate, sparsity, exclude, pattern
+    tmp_path_factory, epochs, rate, sparsity, exclude, fitness
 ):
     recipe = Recipe().with_settings(
         {
@@ -50,7 +50,7 @@ def test_yaml_reads_back_to_an_equal_recipe(
             "training.learning_rate": rate,
             "sparsity": sparsity,
             "exclude": exclude,
-            "pattern": pattern,
+            "allocation.search.fitness": fitness,
         }
     )
     path = tmp_path_factory.mktemp("recipe") / "mine.yaml"
@@ -60,10 +60,10 @@ def test_yaml_reads_back_to_an_equal_recipe(
 
 def test_a_file_changes_only_what_it_names(tmp_path: Path):
     path = tmp_path / "mine.yaml"
-    path.write_text("name: mine\npattern: 2:4\ntraining:\n  learning_rate: 1e-3\n")
+    path.write_text("name: mine\nnum_samples: 64\ntraining:\n  learning_rate: 1e-3\n")
     recipe = load_recipe(path)
     assert recipe == Recipe(name="mine").with_settings(
-        {"pattern": "2:4", "training.learning_rate": 0.001}
+        {"num_samples": 64, "training.learning_rate": 0.001}
     )
 
 
