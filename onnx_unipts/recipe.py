@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from onnx_unipts.graph.errors import UsageError
-from onnx_unipts.yaml_text import read_yaml
+from onnx_unipts.yaml_text import read_yaml, write_yaml
 
 __all__ = [
     "Allocation",
@@ -167,7 +167,7 @@ class Recipe(_Section):
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML that `load_recipe` reads back to an equal recipe."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+        return write_yaml(self.model_dump(mode="json"))
 
 
 def list_recipes() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""YAML text, with numbers read as YAML 1.2 reads them."""
+"""YAML text, with numbers read and written as YAML 1.2 has them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-__all__ = ["read_yaml"]
+__all__ = ["read_yaml", "write_yaml"]
 
 INT = "tag:yaml.org,2002:int"
 FLOAT = "tag:yaml.org,2002:float"
@@ -19,6 +19,11 @@ def read_yaml(text: str) -> Any:
     Raises `yaml.YAMLError`.
     """
     return yaml.load(text, Loader=_Loader)
+
+
+def write_yaml(content: Any) -> str:
+    """Return text that `read_yaml` reads back to equal ``content``: plain data, keys in order."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False)
 
 
 class _Loader(yaml.SafeLoader):
@@ -35,3 +40,8 @@ _Loader.add_implicit_resolver(
     re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$"),
     list("-+.0123456789"),
 )
+
+
+class _Dumper(yaml.SafeDumper):
+    # What the reader takes for a number has to be quoted where it is text.
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers

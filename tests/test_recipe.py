@@ -39,7 +39,7 @@ def test_the_paper_recipe_has_the_hyperparameters_of_the_published_code():
     rate=st.floats(1e-6, 10),
     sparsity=st.none() | st.floats(0.01, 0.99),
     exclude=st.lists(st.text(max_size=8), max_size=3),
-    fitness=st.sampled_from(["divergence", "accuracy", "2:4", "on"]),
+    fitness=st.sampled_from(["divergence", "accuracy", "2:4", "1e-3", "on"]),
 )
 def test_yaml_reads_back_to_an_equal_recipe(
     tmp_path_factory, epochs, rate, sparsity, exclude, fitness
