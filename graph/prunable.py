@@ -35,6 +35,8 @@ class PrunableWeight:
         trainable: whether gradients reach it; None until training has found out.
         reason: why it is not pruned; empty where it is.
         chain: the operators between the stored tensor and the weight operand.
+        in_groups: how many groups of channels share ``in_axis``, each summed by itself: those of a
+            grouped ConvTranspose, else 1.
     """
 
     name: str
@@ -50,6 +52,7 @@ class PrunableWeight:
     trainable: bool | None
     reason: str
     chain: tuple[str, ...]
+    in_groups: int = 1
 
     @property
     def key(self) -> str:
@@ -138,6 +141,11 @@ def _left_axes(node: ir.Node, rank: int) -> tuple[int, int]:
 def _right_axes(node: ir.Node, rank: int) -> tuple[int, int]:
     transposed = _flag(node, "transB")
     return (rank - 2, rank - 1) if transposed else (rank - 1, rank - 2)
+
+
+def _in_groups(node: ir.Node) -> int:
+    groups = _ints(node, "group") if node.op_type == "ConvTranspose" else None
+    return groups[0] if groups else 1
 
 
 def _flag(node: ir.Node, name: str) -> bool:
@@ -305,6 +313,7 @@ class _Finder:
             trainable=None,
             reason="",
             chain=tuple(step.op_type for step in chain),
+            in_groups=_in_groups(node),
         )
         reason = self._objection(stored, weight, operand, axes, constant_data)
         return replace(weight, pruned=not reason, reason=reason)

@@ -14,7 +14,6 @@ from onnx_unipts.graph.errors import OnnxUniptsError, TargetMissedError
 from onnx_unipts.graph.model import load_model, read_tensors, save_model, serialize
 from onnx_unipts.graph.parameters import bind
 from onnx_unipts.job import Job
-from onnx_unipts.patterns import magnitude_mask
 from onnx_unipts.student import Student, batches_of, recalibrate, write_back
 from onnx_unipts.targets import expose
 from onnx_unipts.training.ort import inference_session
@@ -39,7 +38,8 @@ def finish(
     """
     final = dict(tensors)
     for name in student.prunable:
-        final[name] = pruned_exactly(final[name], kept[name])
+        mask = student.masking.mask(name, final[name], kept[name])
+        final[name] = pruned_exactly(final[name], mask)
     settings = job.recipe.training
     augment = settings.augment and settings.epochs > 0
     final |= recalibrate(
@@ -53,9 +53,8 @@ def finish(
     _verify(job, load_model(job.output), kept)
 
 
-def pruned_exactly(tensor: np.ndarray, kept: int) -> np.ndarray:
-    """Return ``tensor`` with its ``kept`` largest values, none of which is zero."""
-    mask = magnitude_mask(tensor, kept)
+def pruned_exactly(tensor: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the values of ``tensor`` that ``mask`` (bool) keeps, none of which is zero."""
     pruned = np.where(mask, tensor, tensor.dtype.type(0))
     pruned[mask & (pruned == 0)] = np.finfo(tensor.dtype).tiny
     return pruned
@@ -66,6 +65,10 @@ def _verify(job: Job, model: ir.Model, kept: Mapping[str, int]) -> None:
     if change:
         raise OnnxUniptsError(f"{job.output}: {change}; this is a defect, please report it")
     for key, tensor in read_tensors(model, job.keys).items():
+        if broken := job.masking.violation(key, tensor):
+            raise TargetMissedError(
+                f"{job.output}: weight {key} breaks the pattern {job.pattern.name}: {broken}"
+            )
         stayed = int(np.count_nonzero(tensor))
         if stayed != kept[key]:
             raise TargetMissedError(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from onnx_unipts.fitness import BACKENDS, FITNESS
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.model import find_nonfinite, load_model
 from onnx_unipts.graph.prunable import PrunableWeight, find_prunable
+from onnx_unipts.patterns import Layout, Masking, Pattern, parse_pattern, target_sparsity
 from onnx_unipts.progress import Progress, Quiet
 from onnx_unipts.recipe import Recipe
 from onnx_unipts.training.objective import OBJECTIVES
@@ -70,6 +72,16 @@ class Job:
     def keys(self) -> list[str]:
         """The keys of the weights to prune."""
         return [weight.key for weight in self.pruned]
+
+    @cached_property
+    def pattern(self) -> Pattern:
+        """Which weights may be zero together."""
+        return parse_pattern(self.recipe.pattern)
+
+    @cached_property
+    def masking(self) -> Masking:
+        """How the masks of the weights to prune are made."""
+        return Masking(self.pattern, {weight.key: Layout.of(weight) for weight in self.pruned})
 
     @property
     def replicas(self) -> int:
@@ -117,8 +129,7 @@ def prepare_job(
     Raises `UsageError` for the recipe, the data or the output, `UnsupportedModelError` for the
     model.
     """
-    if recipe.sparsity is None:
-        raise UsageError("no sparsity given; use --sparsity 0.9, or set it in the recipe")
+    sparsity = target_sparsity(parse_pattern(recipe.pattern), recipe.sparsity)
     _check_plugins(recipe, backend)
     path = Path(model)
     dense = load_model(path)
@@ -136,7 +147,7 @@ def prepare_job(
         path,
         Path(output),
         recipe,
-        recipe.sparsity,
+        sparsity,
         dense,
         weights,
         loaded,
@@ -166,7 +177,8 @@ def _check_plugins(recipe: Recipe, backend: str) -> None:
 
 
 def _weights(model: ir.Model, path: Path, recipe: Recipe) -> list[PrunableWeight]:
-    weights = find_prunable(model, recipe.exclude)
+    pattern = parse_pattern(recipe.pattern)
+    weights = [_objected(w, pattern) for w in find_prunable(model, recipe.exclude)]
     pruned = [weight.key for weight in weights if weight.pruned]
     if not pruned:
         reasons = sorted({weight.reason for weight in weights if weight.reason})
@@ -181,6 +193,12 @@ def _weights(model: ir.Model, path: Path, recipe: Recipe) -> list[PrunableWeight
             f"{path}: {where} holds NaN or infinite values; export the model again"
         )
     return weights
+
+
+def _objected(weight: PrunableWeight, pattern: Pattern) -> PrunableWeight:
+    """Leave out what cannot have the pattern."""
+    reason = pattern.objection(weight) if weight.pruned else ""
+    return replace(weight, pruned=False, reason=reason) if reason else weight
 
 
 def _fingerprint(data: CalibrationData) -> dict[str, Any]:

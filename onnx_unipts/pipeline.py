@@ -18,7 +18,6 @@ from onnx_unipts.fitness import CandidateEvaluator
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.model import read_tensors, write_tensors
 from onnx_unipts.job import Job
-from onnx_unipts.patterns import magnitude_mask
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.student import Student, batches_of, build_student
 from onnx_unipts.training.adaptation import adapt_normalizations, agreement_of
@@ -86,6 +85,7 @@ def _student(job: Job, run: RunDirectory) -> Student:
     else:
         student.dense = saved[0]
     student.tensors = dict(student.dense)
+    student.masking = job.masking
     return student
 
 
@@ -120,6 +120,7 @@ def _search(job: Job, run: RunDirectory, student: Student) -> SearchOutcome:
         scorer,
         history,
         job.progress,
+        student.masking,
     )
     kept = allocate(method, problem)
     document = allocation_document(job.sparsity, method, kept, problem.counts)
@@ -190,6 +191,7 @@ def _evaluator(
         settings.fitness,
         job.cores,
         job.backend,
+        student.masking,
     )
 
 
@@ -208,7 +210,8 @@ def _disturbed(
 def _pruned_only(job: Job, student: Student, kept: Kept) -> ir.Model:
     """The dense model with the weights removed and nothing repaired."""
     model = job.load()
-    masks = {key: magnitude_mask(student.dense[key], kept[key]) for key in job.keys}
+    masking, dense = student.masking, student.dense
+    masks = {key: masking.mask(key, dense[key], kept[key]) for key in job.keys}
     stored = read_tensors(model, job.keys)
     write_tensors(model, {key: np.where(mask, stored[key], 0) for key, mask in masks.items()})
     return model
@@ -260,7 +263,7 @@ def _check(job: Job, student: Student, kept: Kept) -> None:
     graph = gradient_graph(student, size)
     batch = next(batches_of(job.data, size))
     tensors = {
-        name: tensor * magnitude_mask(tensor, (tensor.size + kept[name]) // 2)
+        name: tensor * student.masking.mask(name, tensor, (tensor.size + kept[name]) // 2)
         if name in student.prunable
         else tensor
         for name, tensor in student.tensors.items()

@@ -136,8 +136,10 @@ class Recipe(_Section):
     sparsity: float | None = Field(
         default=None, gt=0, lt=1, description="Share of weights set to zero."
     )
-    pattern: Literal["unstructured"] = Field(
-        "unstructured", description="Which weights may be zero."
+    pattern: str = Field(
+        default="unstructured",
+        description="Which weights may be zero together: unstructured, N:M such as 2:4, or blocks "
+        "such as 4x1.",
     )
     num_samples: int | None = Field(
         default=None, ge=1, description="Calibration samples; all if unset."

@@ -17,6 +17,7 @@ from onnx_unipts.graph.model import read_tensors, serialize, stored_tensors, wri
 from onnx_unipts.graph.normalization import Normalization
 from onnx_unipts.graph.parameters import bind, companions
 from onnx_unipts.graph.precision import in_single_precision
+from onnx_unipts.patterns import Masking
 from onnx_unipts.recipe import Training
 from onnx_unipts.targets import Target, choose_features, choose_targets, expose
 from onnx_unipts.training.ort import inference_session
@@ -33,7 +34,8 @@ class Student:
     """A working model whose parameters are inputs, with their values.
 
     ``model`` outputs the distilled values of ``targets``. ``tensors`` are its parameters by name,
-    float32; ``prunable`` names those that masks apply to, ``trained`` those that gradients train.
+    float32; ``prunable`` names those that masks apply to, made by ``masking``; ``trained`` those
+    that gradients train.
     """
 
     model: ir.Model
@@ -44,6 +46,7 @@ class Student:
     targets: tuple[Target, ...]
     features: tuple[Target, ...] = ()
     dense: dict[str, np.ndarray] = field(default_factory=dict)
+    masking: Masking = field(default_factory=Masking)
 
     def with_batch_statistics(self) -> bytes:
         """Return the model, serialised, that normalises by the statistics of each batch."""

@@ -100,6 +100,7 @@ def test_inspect_prints_the_promised_json(model: Path):
         "trainable": conv["trainable"],
         "reason": "",
         "chain": [],
+        "in_groups": 1,
     }
     assert conv["trainable"] in (True, False, None)
     assert (fc["out_axis"], fc["in_axis"]) == (0, 1)

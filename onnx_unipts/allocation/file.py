@@ -22,9 +22,13 @@ def check_method(method: str) -> None:
 
 
 def allocate(method: str, problem: Problem) -> Kept:
-    """Solve ``problem`` by the allocator called ``method``, or by the allocation in that file."""
+    """Solve ``problem`` by the allocator called ``method``, or by the allocation in that file.
+
+    Each count is one that the pattern allows; blocks may make their sum less than one block smaller
+    than the total of ``problem``.
+    """
     if method in ALLOCATORS:
-        return ALLOCATORS[method](problem)
+        return _rounded(problem, ALLOCATORS[method](problem))
     return read_allocation(method, problem)
 
 
@@ -65,10 +69,21 @@ def read_allocation(path: str, problem: Problem) -> Kept:
             raise UsageError(
                 f"{path}: layer {name!r} keeps {kept[name]} of {limit} weights that are not zero"
             )
-    total = sum(kept.values())
-    if total != problem.total:
+    pattern = problem.masking.pattern
+    total, whole = sum(kept.values()), _rounded(problem, kept)
+    if not 0 <= problem.total - total < pattern.step:
         raise UsageError(
             f"{path}: keeps {total} weights in all, but sparsity {problem.sparsity:g} is "
             f"{problem.total} of {sum(problem.counts.values())}; give the file's own --sparsity"
         )
+    for name, count in kept.items():
+        if whole[name] != count:
+            raise UsageError(
+                f"{path}: layer {name!r} keeps {count} weights; the pattern {pattern.name} allows "
+                f"{whole[name]}"
+            )
     return {name: kept[name] for name in problem.limits}
+
+
+def _rounded(problem: Problem, kept: Kept) -> Kept:
+    return problem.masking.rounded(kept, problem.weights, problem.limits)

@@ -21,4 +21,4 @@ def _scores(weight: np.ndarray) -> np.ndarray:
     surviving = np.cumsum(squares[order][::-1])[::-1]
     scores = np.empty_like(squares)
     scores[order] = squares[order] / np.maximum(surviving, np.finfo(np.float64).tiny)
-    return scores
+    return scores.reshape(weight.shape)

@@ -12,6 +12,7 @@ import numpy as np
 
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.registry import Registry
+from onnx_unipts.patterns import Masking
 from onnx_unipts.progress import Progress, Quiet
 from onnx_unipts.recipe import Search
 
@@ -46,8 +47,8 @@ class Problem:
     """Distribute ``total`` kept weights over layers.
 
     ``weights`` are the dense tensors by name; ``kept`` never exceeds a layer's number of non-zero
-    weights. ``score`` (fitness of allocations, larger is better), ``search``, ``history`` and
-    ``progress`` serve the allocators that search.
+    weights, or what the pattern of ``masking`` leaves of them. ``score`` (fitness of allocations,
+    larger is better), ``search``, ``history`` and ``progress`` serve the allocators that search.
     """
 
     weights: Mapping[str, np.ndarray]
@@ -57,6 +58,7 @@ class Problem:
     score: Scorer | None = None
     history: History | None = None
     progress: Progress = field(default_factory=Quiet)
+    masking: Masking = field(default_factory=Masking)
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -66,14 +68,17 @@ class Problem:
     @cached_property
     def limits(self) -> dict[str, int]:
         """Largest number each layer can keep: what is zero already cannot be kept."""
-        return {name: int(np.count_nonzero(w)) for name, w in self.weights.items()}
+        return {name: self.masking.limit(name, w) for name, w in self.weights.items()}
 
     @cached_property
     def total(self) -> int:
         """Number of weights kept in all.
 
         The others are floor(sparsity * N), or more where the dense model has more zeros than that.
+        A pattern that prescribes its sparsity keeps as much as it can.
         """
+        if self.masking.pattern.fixed_sparsity is not None:
+            return sum(self.limits.values())
         count = sum(self.counts.values())
         return min(count - zeros_for(self.sparsity, count), sum(self.limits.values()))
 

@@ -14,7 +14,8 @@ def keep_best(problem: Problem, scores: Mapping[str, np.ndarray]) -> Kept:
 
     ``scores`` holds one array of non-negative float64 per layer, of the layer's size.
     """
-    everything = np.concatenate([scores[name].reshape(-1) for name in problem.weights])
+    pooled = [problem.masking.pooled(name, scores[name]) for name in problem.weights]
+    everything = np.concatenate([values.reshape(-1) for values in pooled])
     cut = everything.size - problem.total
     best = np.argpartition(everything, max(cut - 1, 0))[cut:]
     ends = np.cumsum([problem.weights[name].size for name in problem.weights])

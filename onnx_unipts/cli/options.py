@@ -124,13 +124,12 @@ class MethodArguments:
 
     def load(self) -> Recipe:
         """Read the recipe and apply every setting. Raises `UsageError`, also without a sparsity."""
-        from onnx_unipts.graph.errors import UsageError
+        from onnx_unipts.patterns import parse_pattern, target_sparsity
         from onnx_unipts.recipe import load_recipe, parse_settings
 
         settings = parse_settings(self.settings) | self._shortcuts()
         recipe = load_recipe(self.recipe).with_settings(settings)
-        if recipe.sparsity is None:
-            raise UsageError("--sparsity is missing; give a share such as --sparsity 0.9")
+        target_sparsity(parse_pattern(recipe.pattern), recipe.sparsity)
         return recipe
 
     def _shortcuts(self) -> dict[str, Any]:
@@ -288,7 +287,12 @@ method_options = _group(
         help="How sparsity is shared out among layers: evolutionary, lamp, erk, global, uniform, "
         "or an allocation.json.",
     ),
-    _method("--pattern", metavar="NAME", help="Which weights may be zero: unstructured."),
+    _method(
+        "--pattern",
+        metavar="NAME",
+        help="Which weights may be zero together: unstructured, N:M (such as 2:4), or blocks of "
+        "outputs x inputs (such as 4x1).",
+    ),
     _method(
         "--exclude",
         multiple=True,

@@ -10,7 +10,7 @@ import numpy as np
 
 from onnx_unipts.fitness.measure import FITNESS
 from onnx_unipts.graph.runtime import onnxruntime
-from onnx_unipts.patterns import magnitude_mask
+from onnx_unipts.patterns import Masking
 from onnx_unipts.targets import Target
 from onnx_unipts.training.ort import inference_session
 
@@ -28,7 +28,8 @@ class CandidateEvaluator:
     one pass recalibrates every normalisation for the candidate and evaluates it on the same
     samples. ``tensors`` are its parameters, ``batches`` its inputs; ``dense`` holds the dense
     model's outputs and ``labels`` the labels for each batch. Candidates run in parallel on
-    ``jobs`` workers of joblib's ``backend``, one of `BACKENDS`.
+    ``jobs`` workers of joblib's ``backend``, one of `BACKENDS`. ``masking`` says how they are
+    pruned.
     """
 
     model: bytes
@@ -40,6 +41,7 @@ class CandidateEvaluator:
     measure: str = "divergence"
     jobs: int = 1
     backend: str = "threading"
+    masking: Masking = field(default_factory=Masking)
     _session: onnxruntime.InferenceSession | None = field(default=None, repr=False)
 
     def score(self, candidates: Sequence[Mapping[str, int]]) -> list[float]:
@@ -53,7 +55,7 @@ class CandidateEvaluator:
         session = self._session or inference_session(self.model)
         feeds = dict(self.tensors)
         for name, count in kept.items():
-            feeds[name] = feeds[name] * magnitude_mask(feeds[name], count)
+            feeds[name] = feeds[name] * self.masking.mask(name, feeds[name], count)
         names = list(dict.fromkeys(target.value for target in self.targets))
         known = {value.name for value in session.get_inputs()}
         feeds = {name: value for name, value in feeds.items() if name in known}

@@ -14,7 +14,6 @@ from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.graph import normalization
 from onnx_unipts.graph.cleanup import freeze_batch
 from onnx_unipts.graph.differentiable import make_differentiable
-from onnx_unipts.patterns import magnitude_mask
 from onnx_unipts.progress import Progress
 from onnx_unipts.recipe import Training
 from onnx_unipts.student import Student, batches_of
@@ -192,8 +191,9 @@ class Trainer:
 
     def masks(self, tensors: Mapping[str, np.ndarray], share: float = 1.0) -> dict[str, np.ndarray]:
         """Return the masks (bool) of the largest weights at ``share`` of the final sparsity."""
+        masking = self._student.masking
         return {
-            name: magnitude_mask(tensors[name], _kept_at(kept, tensors[name].size, share))
+            name: masking.mask(name, tensors[name], _kept_at(kept, tensors[name].size, share))
             for name, kept in self._kept.items()
         }
 
