@@ -39,8 +39,10 @@ from onnx_unipts.report.document import (
     layer_sparsities,
     report_document,
 )
+from onnx_unipts.report.figures import output_samples, picked_samples, weight_histograms
+from onnx_unipts.report.runs import FIGURES, REPORT, write_report_page
 from onnx_unipts.run_directory import RunDirectory
-from onnx_unipts.targets import choose_targets
+from onnx_unipts.targets import Target, choose_targets
 from onnx_unipts.training.ort import file_session, inference_session
 from onnx_unipts.training.trainer import available_cores
 
@@ -114,10 +116,12 @@ def compress(
     if dry_run:
         return Result(report_document(_plan(job)), None, directory)
     with RunDirectory.open(directory, job.fingerprint(), resume=resume) as run:
-        report = _report(job, run_compression(job, run))
+        report, figures = _report(job, run_compression(job, run))
         report.time = {**report.time, "total_seconds": time.monotonic() - began}
         document = report_document(report)
-        run.write_json("report.json", document)
+        run.write_json(FIGURES, figures)
+        run.write_json(REPORT, document)
+        write_report_page(run.path)
     return Result(document, job.output, directory)
 
 
@@ -280,13 +284,17 @@ def _plan(job: Job) -> Report:
     )
 
 
-def _report(job: Job, outcome: Outcome) -> Report:
+def _report(job: Job, outcome: Outcome) -> tuple[Report, dict[str, Any]]:
+    """Return the report of a finished run, and what its figures show beside it."""
     report = _plan(job)
     report.output = describe_file(job.output, data_files(job.output))
-    report.layers = layer_sparsities(job.weights, read_tensors(load_model(job.output), job.keys))
+    sparse = read_tensors(load_model(job.output), job.keys)
+    report.layers = layer_sparsities(job.weights, sparse)
     data = job.eval_data or job.data.subset(_sample(len(job.data)))
     report.measured_on = _data_facts(data)
-    report.fidelity, report.accuracy = _measure(job, outcome, data)
+    targets = choose_targets(job.dense)
+    outputs = _outputs(job, outcome, targets, data)
+    report.fidelity, report.accuracy = _measure(targets, outputs, data)
     report.time = {
         "search_seconds": outcome.search.seconds,
         "training_seconds": outcome.training_seconds,
@@ -300,21 +308,26 @@ def _report(job: Job, outcome: Outcome) -> Report:
         "untrained": outcome.untrained,
     }
     report.memory_peak_bytes = _peak_memory()
-    return report
+    return report, _figures(job, sparse, targets, outputs, data)
 
 
-def _measure(
-    job: Job, outcome: Outcome, data: CalibrationData
-) -> tuple[dict[str, Fidelity], dict[str, Accuracy]]:
-    """Compare the models before and after recovery with the dense one on ``data``."""
-    targets = choose_targets(job.dense)
+def _outputs(
+    job: Job, outcome: Outcome, targets: list[Target], data: CalibrationData
+) -> dict[str, dict[str, np.ndarray]]:
+    """Return what the models make of ``data``: dense, before and after recovery."""
     pruned = serialize(runnable(outcome.before_recovery))
     sessions = {
         "dense": file_session(job.path, job.cores),
         "before_recovery": inference_session(pruned, job.cores),
         "after_recovery": file_session(job.output, job.cores),
     }
-    outputs = {stage: outputs_of(session, targets, data) for stage, session in sessions.items()}
+    return {stage: outputs_of(session, targets, data) for stage, session in sessions.items()}
+
+
+def _measure(
+    targets: list[Target], outputs: dict[str, dict[str, np.ndarray]], data: CalibrationData
+) -> tuple[dict[str, Fidelity], dict[str, Accuracy]]:
+    """Compare the models before and after recovery with the dense one on ``data``."""
     fidelity = {
         stage: compare(targets, outputs["dense"], outputs[stage])
         for stage in ("before_recovery", "after_recovery")
@@ -325,6 +338,26 @@ def _measure(
         if (measured := measure_accuracy(targets, values, data.labels)) is not None
     }
     return fidelity, accuracy
+
+
+def _figures(
+    job: Job,
+    sparse: dict[str, np.ndarray],
+    targets: list[Target],
+    outputs: dict[str, dict[str, np.ndarray]],
+    data: CalibrationData,
+) -> dict[str, Any]:
+    classes = next((t for t in targets if t.kind == "classes"), None)
+    dense, after = (
+        None if classes is None else classes.scores(outputs[stage][classes.output])
+        for stage in ("dense", "after_recovery")
+    )
+    picked = picked_samples(dense, after, len(data))
+    inputs = data.batch(np.array(picked))
+    return {
+        "histograms": weight_histograms(read_tensors(job.dense, job.keys), sparse),
+        "samples": output_samples(inputs, targets, outputs, data.labels, picked),
+    }
 
 
 def _sample(count: int) -> np.ndarray:

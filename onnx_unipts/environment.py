@@ -36,6 +36,7 @@ LIBRARIES = (
     "pillow",
     "pydantic",
     "pyyaml",
+    "jinja2",
     "joblib",
     "click",
     "rich",

@@ -27,7 +27,7 @@ FINGERPRINT = "fingerprint.json"
 JOURNAL = "journal.jsonl"
 LOCK = ".lock"
 # What a run writes. Only these are removed by a fresh start: the rest is the user's.
-OWN_FILES = ("*.json", JOURNAL, "checkpoint-*.npz", ".*.tmp")
+OWN_FILES = ("*.json", "report.html", JOURNAL, "checkpoint-*.npz", ".*.tmp")
 # A killed process's children hold the lock for a moment longer.
 LOCK_PATIENCE_SECONDS = 3.0
 

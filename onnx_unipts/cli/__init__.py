@@ -9,12 +9,14 @@ from typing import Any
 
 import click
 
+from onnx_unipts.cli.compare import compare
 from onnx_unipts.cli.compress import compress
 from onnx_unipts.cli.doctor import doctor
 from onnx_unipts.cli.evaluate import evaluate
 from onnx_unipts.cli.inspect import inspect
 from onnx_unipts.cli.options import COMMAND, VERBOSE
 from onnx_unipts.cli.recipes import recipes
+from onnx_unipts.cli.report import report
 from onnx_unipts.cli.search import search
 from onnx_unipts.graph.errors import OnnxUniptsError
 
@@ -74,5 +76,5 @@ def main() -> None:
     """Make a trained ONNX model sparse, with a handful of inputs and no training framework."""
 
 
-for _command in (compress, inspect, evaluate, search, recipes, doctor):
+for _command in (compress, inspect, evaluate, search, report, compare, recipes, doctor):
     main.add_command(_command)

@@ -10,7 +10,14 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from onnx_unipts.report.text import number as _number
+from onnx_unipts.report.text import percent as _percent
+from onnx_unipts.report.text import seconds_text as _seconds
+from onnx_unipts.report.text import shape_text as _shape
+from onnx_unipts.report.text import size_text as _bytes
+
 __all__ = [
+    "print_comparison",
     "print_environment",
     "print_evaluation",
     "print_inspection",
@@ -143,6 +150,30 @@ def print_environment(environment: Document, stream: TextIO | None = None) -> No
         console.print()
     if not environment["problems"]:
         console.print(Text("Everything is in place.", "green"))
+
+
+def print_comparison(comparison: Document, stream: TextIO | None = None) -> None:
+    """Print runs side by side, then the settings in which they differ."""
+    console = _console(stream)
+    runs = comparison["runs"]
+    columns = {
+        "sparsity": ("sparsity", _percent),
+        "accuracy": ("accuracy", _percent),
+        "agreement": ("agreement", _percent),
+        "divergence": ("divergence", _number),
+        "size, zipped": ("bytes_zipped", _bytes),
+        "time": ("total_seconds", _seconds),
+    }
+    table = _table("run", *(f"{title}>" for title in columns))
+    for run in runs:
+        values = ((run[key], show) for key, show in columns.values())
+        cells = ["" if value is None else show(value) for value, show in values]
+        table.add_row(*_cells(run["name"], *cells))
+    _show(console, table)
+    settings = _table("setting", *(run["name"] for run in runs))
+    for key, values in comparison["settings"].items():
+        settings.add_row(*_cells(key, *map(str, values)))
+    _show(console, settings)
 
 
 def print_recipes(recipes: Mapping[str, str], stream: TextIO | None = None) -> None:
@@ -294,19 +325,11 @@ def _cells(*texts: str) -> list[Text]:
     return [Text(text) for text in texts]
 
 
-def _shape(shape: Sequence[int]) -> str:
-    return "x".join(str(axis) for axis in shape)
-
-
 def _tensor(value: Document) -> str:
     if value["shape"] is None:
         return f"{value['name']}  {value['dtype']} of any shape"
     axes = ", ".join("?" if axis is None else str(axis) for axis in value["shape"])
     return f"{value['name']}  {value['dtype']} [{axes}]"
-
-
-def _percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.2f} %"
 
 
 def _interval(measure: Document, stage: str) -> str:
@@ -315,22 +338,3 @@ def _interval(measure: Document, stage: str) -> str:
         return ""
     low, high = interval
     return f"{100 * low:.2f} to {100 * high:.2f}"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4g}"
-
-
-def _bytes(size: int) -> str:
-    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if size >= factor:
-            return f"{size / factor:.2f} {unit}"
-    return f"{size} B"
-
-
-def _seconds(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"

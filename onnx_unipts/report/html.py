@@ -1,0 +1,270 @@
+"""``report.html``: one file that opens offline, made from a run's ``report.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import PurePath
+from typing import Any
+
+import jinja2
+
+from onnx_unipts.report.plots import Line, histogram_path, line_plot, smoothed
+from onnx_unipts.report.text import number, percent, seconds_text, shape_text, size_text
+from onnx_unipts.yaml_text import write_yaml
+
+__all__ = ["render", "report_page"]
+
+Document = Mapping[str, Any]
+
+STAGES = {"dense": "dense", "before_recovery": "before recovery", "after_recovery": "sparse"}
+STYLES = {"dense": "dense", "before_recovery": "before", "after_recovery": "after"}
+
+
+def report_page(report: Document, figures: Document | None = None) -> str:
+    """Return the page of a ``report.json`` document, and of its ``figures.json`` if there is one.
+
+    Nothing in it is loaded from elsewhere, and it needs no script. What a document does not hold is
+    left out of the page.
+    """
+    figures = figures or {}
+    return render(
+        "report.html.j2",
+        title=PurePath(report["model"]["path"]).name,
+        report=report,
+        tiles=_tiles(report),
+        measures=[m for m in (_measure(report, "accuracy"), _measure(report, "agreement")) if m],
+        divergence=_divergence(report),
+        layers=_layers(report["sparsity"]),
+        search=_search_plot(report),
+        training=_training_plot(report),
+        histograms=_histograms(figures),
+        samples=figures.get("samples") or [],
+        stages=STAGES,
+        styles=STYLES,
+        files=_files(report),
+        latency=_latency(report),
+        facts=_facts(report),
+        recipe=write_yaml(dict(report["recipe"])),
+    )
+
+
+def render(template: str, **values: Any) -> str:
+    """Return the page that ``template`` makes of ``values``."""
+    return _environment().get_template(template).render(**values)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("onnx_unipts.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "number": number,
+        "size": size_text,
+        "shape": shape_text,
+        "seconds": seconds_text,
+        "share": lambda value: f"{100 * value:.2f}".rstrip("0").rstrip("."),
+    }
+    return environment
+
+
+def _tiles(report: Document) -> list[dict[str, str]]:
+    """Return the numbers that a reader looks for first."""
+    sparsity, output = report["sparsity"], report.get("output")
+    tiles = [
+        {
+            "title": "sparsity",
+            "value": percent(sparsity["achieved"]),
+            "note": f"{sparsity['zeros']:,} of {sparsity['weights']:,} weights are zero",
+        }
+    ]
+    accuracy, fidelity = report.get("accuracy") or {}, report.get("fidelity") or {}
+    if "after_recovery" in accuracy:
+        drop = 100 * (accuracy["dense"] - accuracy["after_recovery"])
+        change = f"{abs(drop):.2f} points {'lost' if drop > 0 else 'gained'}"
+        tiles.append(
+            {
+                "title": "accuracy",
+                "value": percent(accuracy["after_recovery"]),
+                "note": f"dense {percent(accuracy['dense'])}"
+                + (f", {change}" if abs(drop) > 5e-3 else ", nothing lost"),
+            }
+        )
+    after = fidelity.get("after_recovery") or {}
+    if after.get("agreement") is not None:
+        tiles.append(
+            {
+                "title": "agreement",
+                "value": percent(after["agreement"]),
+                "note": "same answer as the dense model",
+            }
+        )
+    elif after:
+        tiles.append(
+            {
+                "title": "divergence",
+                "value": number(after["divergence"]),
+                "note": "from the dense model's outputs",
+            }
+        )
+    if output:
+        dense, sparse = report["model"]["bytes_zipped"], output["bytes_zipped"]
+        tiles.append(
+            {
+                "title": "size, zipped",
+                "value": size_text(sparse),
+                "note": f"dense {size_text(dense)}, {dense / sparse:.1f} times smaller",
+            }
+        )
+    return tiles
+
+
+def _measure(report: Document, kind: str) -> dict[str, Any] | None:
+    """Return the bars of accuracy or agreement by stage, with their intervals."""
+    if kind == "accuracy":
+        values = dict(report.get("accuracy") or {})
+        intervals = values.get("interval") or {}
+        samples = values.get("samples")
+    else:
+        stages = report.get("fidelity") or {}
+        intervals = stages.get("interval") or {}
+        found = {s: m for s, m in stages.items() if isinstance(m, Mapping) and "agreement" in m}
+        values = {s: m["agreement"] for s, m in found.items()}
+        samples = next((m["samples"] for m in found.values()), None)
+    bars = [
+        {
+            "name": name,
+            "style": STYLES[stage],
+            "value": values[stage],
+            "low": (intervals.get(stage) or (values[stage],) * 2)[0],
+            "high": (intervals.get(stage) or (values[stage],) * 2)[1],
+        }
+        for stage, name in STAGES.items()
+        if values.get(stage) is not None
+    ]
+    if not bars:
+        return None
+    title = "Accuracy" if kind == "accuracy" else "Agreement with the dense model"
+    return {"title": title, "bars": bars, "samples": samples}
+
+
+def _divergence(report: Document) -> list[tuple[str, str]]:
+    fidelity = report.get("fidelity") or {}
+    return [
+        (name, number(fidelity[stage]["divergence"]))
+        for stage, name in STAGES.items()
+        if fidelity.get(stage)
+    ]
+
+
+def _layers(sparsity: Document) -> list[dict[str, Any]]:
+    largest = max((layer["count"] for layer in sparsity["per_layer"]), default=1)
+    return [
+        {
+            **layer,
+            "kept": layer["count"] - layer["zeros"],
+            "width": 100 * layer["count"] / largest,
+            "kept_width": 100 * (layer["count"] - layer["zeros"]) / largest,
+        }
+        for layer in sparsity["per_layer"]
+    ]
+
+
+def _search_plot(report: Document) -> Any:
+    best = (report.get("search") or {}).get("best_by_generation") or []
+    points = [(i, value) for i, value in enumerate(best) if value is not None]
+    titles = [f"generation {int(i)}: {value:.4g}" for i, value in points]
+    line = Line("", points, dots=True, titles=titles)
+    return line_plot([line], "generation", "best fitness")
+
+
+def _training_plot(report: Document) -> Any:
+    raw, mean = smoothed((report.get("training") or {}).get("loss") or [])
+    lines = [Line("loss", raw, "dense", faint=True), Line("running mean", mean, "after")]
+    return line_plot(lines, "step", "loss", logarithmic=True)
+
+
+def _histograms(figures: Document) -> list[dict[str, Any]]:
+    found = []
+    for layer in figures.get("histograms") or []:
+        highest = max((*layer["before"], *layer["after"], 1))
+        found.append(
+            {
+                **layer,
+                "before_path": histogram_path(layer["before"], highest),
+                "after_path": histogram_path(layer["after"], highest),
+            }
+        )
+    return found
+
+
+def _files(report: Document) -> list[tuple[str, str, str, str]]:
+    """Return rows of title, dense, sparse and ratio."""
+    dense, sparse = report["model"], report.get("output")
+    if not sparse:
+        return []
+    titles = {"bytes": "file", "bytes_zipped": "file, zipped"}
+    titles |= {key: key.replace("_", " ") for key in sparse if key.startswith("bytes_")} | titles
+    return [
+        (
+            title,
+            size_text(dense[key]) if key in dense else "",
+            size_text(sparse[key]),
+            f"{sparse[key] / dense[key]:.3f}" if dense.get(key) else "",
+        )
+        for key, title in titles.items()
+        if isinstance(sparse.get(key), int)
+    ]
+
+
+def _latency(report: Document) -> list[tuple[str, str]]:
+    """Return what is known of latency, one row per number, whatever it is called."""
+    return list(_leaves(report.get("latency") or {}))
+
+
+def _leaves(document: Any, prefix: str = "") -> Any:
+    if isinstance(document, Mapping):
+        for key, value in document.items():
+            yield from _leaves(value, f"{prefix} {key}".strip().replace("_", " "))
+    elif isinstance(document, int | float) and not isinstance(document, bool):
+        yield prefix, f"{document:.4g}"
+    elif isinstance(document, str):
+        yield prefix, document
+
+
+def _facts(report: Document) -> list[tuple[str, str]]:
+    time, search = report.get("time") or {}, report.get("search") or {}
+    training, output = report.get("training") or {}, report.get("output") or {}
+    rows: list[tuple[str, str]] = [("dense model", str(report["model"]["path"]))]
+    if output:
+        rows.append(("sparse model", str(output["path"])))
+    for title, key in (("calibration data", "data"), ("measured on", "measured_on")):
+        if report.get(key):
+            rows.append((title, str(report[key]["description"])))
+    if search.get("evaluations"):
+        rows.append(
+            ("search", f"{search['evaluations']:,} candidates on {search['images']:,} samples")
+        )
+    if training.get("steps"):
+        rows.append(("training", f"{training['steps']:,} steps on {training['images']:,} samples"))
+    spent: Sequence[str] = [
+        f"{title} {seconds_text(time[key])}"
+        for title, key in (
+            ("search", "search_seconds"),
+            ("training", "training_seconds"),
+            ("in all", "total_seconds"),
+        )
+        if time.get(key) is not None
+    ]
+    if spent:
+        rows.append(("time", ", ".join(spent)))
+    if report.get("memory_peak_bytes"):
+        rows.append(("peak memory", size_text(report["memory_peak_bytes"])))
+    rows.append(("seed", str(report["seed"])))
+    return rows

@@ -1,0 +1,65 @@
+"""Finished runs on disk: their documents read, their page written."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.output_file import atomic_path
+
+__all__ = ["FIGURES", "PAGE", "REPORT", "read_report", "write_page", "write_report_page"]
+
+REPORT = "report.json"
+FIGURES = "figures.json"
+PAGE = "report.html"
+
+
+def read_report(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
+    """Return the ``report.json`` of a finished run. Raises `UsageError` if there is none."""
+    path = Path(run_dir)
+    report = _read(path / REPORT)
+    if report is not None:
+        return report
+    if not path.is_dir():
+        raise UsageError(f"{path} is not a directory; give the run directory of a compression")
+    if (path / "fingerprint.json").exists():
+        raise UsageError(
+            f"{path} holds a run that has not ended; go on with compress --resume, then ask again"
+        )
+    raise UsageError(f"{path} holds no {REPORT}; give the run directory of a compression")
+
+
+def write_report_page(run_dir: str | os.PathLike[str]) -> Path:
+    """Write ``report.html`` of a finished run and return its path.
+
+    Raises `UsageError` if the directory holds no finished run or cannot be written.
+    """
+    from onnx_unipts.report.html import report_page
+
+    path = Path(run_dir)
+    return write_page(path / PAGE, report_page(read_report(path), _read(path / FIGURES)))
+
+
+def write_page(path: Path, page: str) -> Path:
+    """Write ``page`` to ``path``, whole or not at all. Raises `UsageError`."""
+    try:
+        with atomic_path(path) as temporary:
+            temporary.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written ({error.strerror})") from error
+    return path
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} is damaged ({error}); run compress once more") from error
+    if not isinstance(document, dict):
+        raise UsageError(f"{path} is damaged (no mapping); run compress once more")
+    return document

@@ -1,0 +1,39 @@
+"""Numbers, sizes and durations as text, the same on the terminal and on pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = ["number", "percent", "seconds_text", "shape_text", "size_text"]
+
+
+def shape_text(shape: Sequence[int]) -> str:
+    """Return a shape such as 16x3x3x3."""
+    return "x".join(str(axis) for axis in shape)
+
+
+def percent(share: float | None) -> str:
+    """Return a share as a percentage with two digits, nothing for None."""
+    return "" if share is None else f"{100 * share:.2f} %"
+
+
+def number(value: float | None) -> str:
+    """Return four significant digits, nothing for None."""
+    return "" if value is None else f"{value:.4g}"
+
+
+def size_text(size: int) -> str:
+    """Return a number of bytes in decimal units."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if size >= factor:
+            return f"{size / factor:.2f} {unit}"
+    return f"{size} B"
+
+
+def seconds_text(seconds: float) -> str:
+    """Return a duration in seconds, from two minutes on in minutes, then in hours."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
