@@ -13,7 +13,7 @@ from onnx_unipts.graph.basis import describe_basis
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.model import Scope, StoredTensor, iterate_scopes, node_label, stored_tensors
 
-__all__ = ["PrunableWeight", "find_prunable"]
+__all__ = ["PrunableWeight", "find_prunable", "matching"]
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,10 @@ class PrunableWeight:
 
 
 def find_prunable(
-    model: ir.Model, exclude: Sequence[str] = (), include: Collection[str] = ()
+    model: ir.Model,
+    exclude: Sequence[str] = (),
+    include: Collection[str] = (),
+    only: Sequence[str] = (),
 ) -> list[PrunableWeight]:
     """List the weights of ``model`` in graph order, those that are not pruned with their reason.
 
@@ -71,33 +74,57 @@ def find_prunable(
     several uses is listed once.
 
     ``exclude`` holds regular expressions searched for in the keys of weights and the names of their
-    nodes; what they match is listed and not pruned. ``include`` adds kinds that are not pruned
+    nodes; what they match is listed and not pruned, nor, if there are any, is what none of ``only``
+    matches. ``include`` adds kinds that are not pruned
     otherwise: ``recurrent`` (LSTM, GRU, RNN) and ``optional`` (Einsum, DeformConv, Attention).
 
     Raises `UsageError` for an invalid regular expression or an unknown kind.
     """
     patterns = [_compile(pattern) for pattern in exclude]
+    wanted = [_compile(pattern, "only") for pattern in only]
     if unknown := set(include) - {"recurrent", "optional"}:
         raise UsageError(f"unknown kind of weight {min(unknown)!r}; known: optional, recurrent")
     finder = _Finder(model, include)
     finder.visit("", model.graph, _Frame())
-    return [_excluded(weight, patterns) for weight in finder.weights.values()]
+    weights = [_excluded(weight, patterns) for weight in finder.weights.values()]
+    return [_left_out(weight, wanted) for weight in weights] if only else weights
 
 
-def _compile(pattern: str) -> re.Pattern[str]:
+def matching(
+    weights: Sequence[PrunableWeight], pattern: str, what: str = "pattern"
+) -> list[PrunableWeight]:
+    """Return those of ``weights`` in whose key or node names ``pattern`` is found.
+
+    Raises `UsageError`, beginning with ``what``, for an invalid regular expression.
+    """
+    compiled = _compile(pattern, what)
+    return [weight for weight in weights if _matches(weight, compiled)]
+
+
+def _compile(pattern: str, what: str = "exclude") -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except re.error as error:
-        raise UsageError(f"exclude {pattern!r}: not a regular expression: {error}") from error
+        raise UsageError(f"{what} {pattern!r}: not a regular expression: {error}") from error
 
 
 def _excluded(weight: PrunableWeight, patterns: Sequence[re.Pattern[str]]) -> PrunableWeight:
     if not weight.pruned:
         return weight
     for pattern in patterns:
-        if any(pattern.search(text) for text in (weight.key, *weight.nodes)):
+        if _matches(weight, pattern):
             return replace(weight, pruned=False, reason=f"excluded by {pattern.pattern!r}")
     return weight
+
+
+def _left_out(weight: PrunableWeight, patterns: Sequence[re.Pattern[str]]) -> PrunableWeight:
+    if not weight.pruned or any(_matches(weight, pattern) for pattern in patterns):
+        return weight
+    return replace(weight, pruned=False, reason="not among those asked for alone")
+
+
+def _matches(weight: PrunableWeight, pattern: re.Pattern[str]) -> bool:
+    return any(pattern.search(text) for text in (weight.key, *weight.nodes))
 
 
 def _key(scope: str, name: str) -> str:

@@ -213,12 +213,14 @@ def evaluate(
     )
 
 
-def inspect(model: ModelPath, *, exclude: tuple[str, ...] = ()) -> dict[str, Any]:
+def inspect(
+    model: ModelPath, *, exclude: tuple[str, ...] = (), only: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """Return every weight of the model file with its verdict, and the model's signature."""
     loaded = load_model(model)
     inputs = [v for v in loaded.graph.inputs if v.name not in loaded.graph.initializers]
     return inspection_document(
-        model, find_prunable(loaded, exclude), inputs, list(loaded.graph.outputs)
+        model, find_prunable(loaded, exclude, only=only), inputs, list(loaded.graph.outputs)
     )
 
 

@@ -15,6 +15,7 @@ import onnx_ir as ir
 
 from onnx_unipts.allocation import analytic_allocator
 from onnx_unipts.allocation.file import check_method
+from onnx_unipts.allocation.prescribed import check_prescribed, prescribed_sparsities
 from onnx_unipts.calibration import (
     CalibrationData,
     Preprocessing,
@@ -27,7 +28,7 @@ from onnx_unipts.external_data import data_files, digest
 from onnx_unipts.fitness import BACKENDS, FITNESS
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.model import find_nonfinite, load_model
-from onnx_unipts.graph.prunable import PrunableWeight, find_prunable
+from onnx_unipts.graph.prunable import PrunableWeight, find_prunable, matching
 from onnx_unipts.patterns import Layout, Masking, Pattern, parse_pattern, target_sparsity
 from onnx_unipts.progress import Progress, Quiet
 from onnx_unipts.recipe import Recipe
@@ -91,6 +92,11 @@ class Job:
     def load(self) -> ir.Model:
         """Return a fresh copy of the user's model."""
         return load_model(self.path)
+
+    @property
+    def prescribed(self) -> dict[str, float]:
+        """The sparsity of the weights whose sparsity the recipe prescribes, by key."""
+        return prescribed_sparsities(self.weights, self.recipe.layer_sparsity)
 
     def warn(self, text: str) -> None:
         """Tell the user now, and once more in the report."""
@@ -158,6 +164,9 @@ def prepare_job(
         progress,
         synthetic=data is None,
     )
+    counts = {weight.key: weight.count for weight in job.pruned}
+    method = recipe.allocation.method
+    check_prescribed(method, job.pattern, counts, job.sparsity, job.prescribed)
     progress.message(f"calibration data: {loaded.description}")
     for warning in loaded.warnings:
         job.warn(warning)
@@ -178,7 +187,7 @@ def _check_plugins(recipe: Recipe, backend: str) -> None:
 
 def _weights(model: ir.Model, path: Path, recipe: Recipe) -> list[PrunableWeight]:
     pattern = parse_pattern(recipe.pattern)
-    weights = [_objected(w, pattern) for w in find_prunable(model, recipe.exclude)]
+    weights = [_objected(w, pattern) for w in _found(model, recipe)]
     pruned = [weight.key for weight in weights if weight.pruned]
     if not pruned:
         reasons = sorted({weight.reason for weight in weights if weight.reason})
@@ -192,6 +201,14 @@ def _weights(model: ir.Model, path: Path, recipe: Recipe) -> list[PrunableWeight
         raise UnsupportedModelError(
             f"{path}: {where} holds NaN or infinite values; export the model again"
         )
+    return weights
+
+
+def _found(model: ir.Model, recipe: Recipe) -> list[PrunableWeight]:
+    weights = find_prunable(model, recipe.exclude, only=recipe.only)
+    for pattern in recipe.only:
+        if not matching(weights, pattern):
+            raise UsageError(f"only {pattern!r} matches no weight; see onnx-unipts inspect")
     return weights
 
 

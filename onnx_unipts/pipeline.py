@@ -11,7 +11,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.allocation import Problem
-from onnx_unipts.allocation.file import allocate, allocation_document
+from onnx_unipts.allocation.file import allocation_document
+from onnx_unipts.allocation.prescribed import allocate_rest
 from onnx_unipts.allocation.problem import History, Kept
 from onnx_unipts.finish import finish
 from onnx_unipts.fitness import CandidateEvaluator
@@ -122,7 +123,7 @@ def _search(job: Job, run: RunDirectory, student: Student) -> SearchOutcome:
         job.progress,
         student.masking,
     )
-    kept = allocate(method, problem)
+    kept = allocate_rest(method, problem, job.prescribed)
     document = allocation_document(job.sparsity, method, kept, problem.counts)
     run.write_json("allocation.json", document)
     records = history.generations

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -147,6 +147,12 @@ class Recipe(_Section):
     seed: int = Field(default=0, ge=0, lt=2**32)
     exclude: tuple[str, ...] = Field(
         default=(), description="Regular expressions of weights to leave."
+    )
+    only: tuple[str, ...] = Field(
+        default=(), description="Regular expressions of weights to prune; all others are left."
+    )
+    layer_sparsity: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
+        default={}, description="Sparsity of the weights that a regular expression matches."
     )
     allocation: Allocation = Allocation()
     training: Training = Training()
@@ -291,6 +297,8 @@ def _kind(annotation: Any, bounds: str = "") -> str:
         return f"one of {', '.join(arguments)}"
     if origin is tuple:
         return "a list of strings"
+    if origin is dict:
+        return "regular expressions with a number of at least 0 and below 1 each"
     if arguments:
         return f"{_kind(arguments[0], bounds)}, or null"
     kinds = {int: "an integer", float: "a number", bool: "true or false"}

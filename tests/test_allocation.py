@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from onnx_unipts.allocation import ALLOCATORS, Problem, distribute
 from onnx_unipts.allocation.evolutionary import decode, encode
 from onnx_unipts.allocation.file import allocation_document, read_allocation
+from onnx_unipts.allocation.prescribed import allocate_rest, check_prescribed
 from onnx_unipts.allocation.problem import History, zeros_for
 from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.patterns import parse_pattern
 from onnx_unipts.recipe import Search, load_recipe
 
 ANALYTIC = ("uniform", "erk", "global", "lamp")
@@ -370,3 +372,52 @@ def test_an_allocation_file_keeps_no_zeros(tmp_path: Path):
 def test_an_unknown_allocation_names_the_known_ones():
     with pytest.raises(UsageError, match=r"neither a file nor one of .*lamp"):
         read_allocation("nonesuch", Problem(NETWORK, 0.5))
+
+
+# Layers whose sparsity is prescribed.
+
+
+def test_prescribed_layers_are_held_and_the_others_make_up_for_them():
+    rng = np.random.default_rng(0)
+    weights = {name: rng.standard_normal((16, 10)) for name in ("a", "b", "c", "d")}
+    for method in ("uniform", "lamp", "erk", "global"):
+        kept = allocate_rest(method, Problem(weights, 0.75), {"b": 0.5, "d": 0.99})
+        assert list(kept) == list(weights)
+        assert (kept["b"], kept["d"]) == (80, 160 - 158)
+        assert sum(kept.values()) == 160
+
+
+def test_a_search_scores_whole_allocations_of_prescribed_layers():
+    rng = np.random.default_rng(0)
+    weights = {name: rng.standard_normal((16, 10)) for name in ("a", "b", "c")}
+    seen = []
+
+    def score(candidates: Sequence[dict[str, int]]) -> list[float]:
+        seen.extend(candidates)
+        return [float(kept["a"]) for kept in candidates]
+
+    settings = Search(population=6, parents=2, generations=2)
+    problem = Problem(weights, 0.75, search=settings, score=score)
+    kept = allocate_rest("evolutionary", problem, {"b": 0.5})
+    assert {candidate["b"] for candidate in seen} == {80}
+    assert all(set(candidate) == set(weights) for candidate in seen)
+    assert kept["a"] == max(candidate["a"] for candidate in seen)
+
+
+def test_all_layers_may_be_prescribed_if_they_add_up():
+    weights = {"a": np.ones((10, 10)), "b": np.ones((10, 10))}
+    prescribed = {"a": 0.5, "b": 0.9}
+    assert allocate_rest("lamp", Problem(weights, 0.7), prescribed) == {"a": 50, "b": 10}
+    with pytest.raises(UsageError, match=r"between 0\.7000 and 0\.7000"):
+        allocate_rest("lamp", Problem(weights, 0.8), prescribed)
+
+
+def test_a_prescription_that_cannot_be_met_is_refused_at_once():
+    counts = {"a": 100, "b": 100}
+    pattern = parse_pattern("unstructured")
+    with pytest.raises(UsageError, match=r"between 0\.2500 and 0\.7500"):
+        check_prescribed("lamp", pattern, counts, 0.8, {"a": 0.5})
+    with pytest.raises(UsageError, match=r"pattern 2:4 gives every layer"):
+        check_prescribed("lamp", parse_pattern("2:4"), counts, 0.5, {"a": 0.5})
+    with pytest.raises(UsageError, match=r"allocation file\.json gives every layer"):
+        check_prescribed("file.json", pattern, counts, 0.5, {"a": 0.5})

@@ -115,6 +115,33 @@ def test_inspect_says_why_a_weight_is_not_pruned(model: Path):
     assert "no: excluded" in run("inspect", model, "--exclude", "^fc").stdout
 
 
+def test_only_leaves_all_other_weights(model: Path):
+    weights = json.loads(run("inspect", model, "--only", "^fc", "--json").stdout)["weights"]
+    assert [weight["pruned"] for weight in weights] == [False, True]
+    assert weights[0]["reason"] == "not among those asked for alone"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--only", "head"], "only 'head' matches no weight"),
+        (["--layer-sparsity", "head=0.5"], "'head' matches no weight that is pruned; there are"),
+        (["--layer-sparsity", "fc"], "'fc' is not REGEX=SHARE"),
+        (["--layer-sparsity", "fc=1.5"], "layer_sparsity is 1.5; allowed: regular expressions"),
+        (["--layer-sparsity", "conv=0.01"], "it would be between 0.0068 and 0.2770"),
+    ],
+)
+def test_a_choice_of_layers_that_cannot_work_is_refused(
+    model: Path, options: list[str], message: str
+):
+    data = model.with_name("data.npz")
+    np.savez(data, image=np.zeros((64, 3, 8, 8), np.float32))
+    result = run("compress", model, "--sparsity", "0.9", "--data", data, *options)
+    assert message in result.stderr.splitlines()[-1]
+    assert result.exit_code == 2
+    assert not model.with_name("small.sparse.onnx").exists()
+
+
 def test_quiet_prints_nothing(model: Path):
     assert run("inspect", model, "-q").output == ""
 

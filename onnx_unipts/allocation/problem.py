@@ -49,6 +49,7 @@ class Problem:
     ``weights`` are the dense tensors by name; ``kept`` never exceeds a layer's number of non-zero
     weights, or what the pattern of ``masking`` leaves of them. ``score`` (fitness of allocations,
     larger is better), ``search``, ``history`` and ``progress`` serve the allocators that search.
+    ``prescribed_total`` is given instead of what the sparsity says, where other layers are held.
     """
 
     weights: Mapping[str, np.ndarray]
@@ -59,6 +60,7 @@ class Problem:
     history: History | None = None
     progress: Progress = field(default_factory=Quiet)
     masking: Masking = field(default_factory=Masking)
+    prescribed_total: int | None = None
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -77,6 +79,8 @@ class Problem:
         The others are floor(sparsity * N), or more where the dense model has more zeros than that.
         A pattern that prescribes its sparsity keeps as much as it can.
         """
+        if self.prescribed_total is not None:
+            return self.prescribed_total
         if self.masking.pattern.fixed_sparsity is not None:
             return sum(self.limits.values())
         count = sum(self.counts.values())

@@ -35,8 +35,17 @@ EXAMPLES = examples(
     heading="Method",
     help="Leave the weights whose name matches; may be repeated.",
 )
+@option(
+    "--only",
+    multiple=True,
+    metavar="REGEX",
+    heading="Method",
+    help="Leave all weights but those whose name matches; may be repeated.",
+)
 @show_options
-def inspect(model: Path, exclude: tuple[str, ...], show: ShowArguments) -> None:
+def inspect(
+    model: Path, exclude: tuple[str, ...], only: tuple[str, ...], show: ShowArguments
+) -> None:
     """List the weights of MODEL: operator, shape, whether they are pruned, and if not, why."""
     from onnx_unipts.graph.model import load_model
     from onnx_unipts.graph.prunable import find_prunable
@@ -44,6 +53,6 @@ def inspect(model: Path, exclude: tuple[str, ...], show: ShowArguments) -> None:
     from onnx_unipts.report.terminal import print_inspection
 
     graph = load_model(model)
-    weights = find_prunable(graph, exclude)
+    weights = find_prunable(graph, exclude, only=only)
     document = inspection_document(model, weights, graph.graph.inputs, graph.graph.outputs)
     show.result(document, print_inspection)

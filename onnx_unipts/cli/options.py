@@ -116,6 +116,8 @@ class MethodArguments:
     pattern: str | None
     allocation: str | None
     exclude: tuple[str, ...]
+    only: tuple[str, ...]
+    layer_sparsity: dict[str, float]
     epochs: int | None
     lr: float | None
     batch_size: int | None
@@ -138,6 +140,8 @@ class MethodArguments:
             "pattern": self.pattern,
             "allocation.method": self.allocation,
             "exclude": self.exclude or None,
+            "only": self.only or None,
+            "layer_sparsity": self.layer_sparsity or None,
             "training.epochs": self.epochs,
             "training.learning_rate": self.lr,
             "training.batch_size": self.batch_size,
@@ -203,6 +207,22 @@ def model_argument(name: str = "model") -> Decorator:
 def _verbose(ctx: click.Context, parameter: click.Parameter, value: bool) -> bool:
     ctx.meta[VERBOSE] = value
     return value
+
+
+def _shares(
+    ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> dict[str, float]:
+    """Return the number behind the last equals sign of each value by what stands before it."""
+    shares = {}
+    for value in values:
+        pattern, equals, number = value.rpartition("=")
+        try:
+            shares[pattern] = float(number)
+        except ValueError:
+            equals = ""
+        if not equals or not pattern:
+            raise click.BadParameter(f"{value!r} is not REGEX=SHARE, as in '^head=0.5'")
+    return shares
 
 
 def _group(name: str, arguments: type, *decorators: Decorator) -> Decorator:
@@ -298,6 +318,20 @@ method_options = _group(
         multiple=True,
         metavar="REGEX",
         help="Leave the weights whose name matches; may be repeated.",
+    ),
+    _method(
+        "--only",
+        multiple=True,
+        metavar="REGEX",
+        help="Prune only the weights whose name matches; may be repeated.",
+    ),
+    _method(
+        "--layer-sparsity",
+        multiple=True,
+        callback=_shares,
+        metavar="REGEX=SHARE",
+        help="Sparsity of the weights whose name matches, e.g. '^head=0.5'; the others make up for "
+        "it; may be repeated.",
     ),
     _method("--epochs", type=int, metavar="N", help="Passes of training over the data."),
     _method("--lr", type=float, metavar="X", help="Peak learning rate."),
