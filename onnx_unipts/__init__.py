@@ -7,10 +7,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from onnx_unipts.api import Result, compress, evaluate, inspect, search
     from onnx_unipts.recipe import Recipe, load_recipe
+    from onnx_unipts.trials import Sweep, compress_to, sweep
 
-__all__ = ["Recipe", "Result", "compress", "evaluate", "inspect", "load_recipe", "search"]
+__all__ = [
+    "Recipe",
+    "Result",
+    "Sweep",
+    "compress",
+    "compress_to",
+    "evaluate",
+    "inspect",
+    "load_recipe",
+    "search",
+    "sweep",
+]
 
-_HOMES = {"Recipe": "onnx_unipts.recipe", "load_recipe": "onnx_unipts.recipe"}
+_HOMES = {
+    "Recipe": "onnx_unipts.recipe",
+    "Sweep": "onnx_unipts.trials",
+    "compress_to": "onnx_unipts.trials",
+    "load_recipe": "onnx_unipts.recipe",
+    "sweep": "onnx_unipts.trials",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,6 +12,7 @@ from onnx_unipts.cli.options import (
     Command,
     DataArguments,
     MethodArguments,
+    Numbers,
     RunArguments,
     ShowArguments,
     data_options,
@@ -32,6 +34,14 @@ EXAMPLES = examples(
         "      --mean .485,.456,.406 --std .229,.224,.225",
     ),
     ("Go on after an interruption", "onnx-unipts compress model.onnx --sparsity 0.9 --resume"),
+    (
+        "The highest sparsity that costs at most one percent of accuracy",
+        "onnx-unipts compress model.onnx --target drop=1% --data images/ --eval-data test/",
+    ),
+    (
+        "Several sparsities side by side",
+        "onnx-unipts compress model.onnx --sweep 0.5,0.7,0.9 --data images/",
+    ),
     (
         "The method as published, with a smaller budget",
         "onnx-unipts compress model.onnx --sparsity 0.9 --data images/ \\\n"
@@ -68,6 +78,21 @@ EXAMPLES = examples(
 )
 @show_options
 @method_options
+@option(
+    "--target",
+    metavar="GOAL",
+    heading="Method",
+    help="Search the sparsity instead: drop=1% is the highest that keeps accuracy (or agreement, "
+    "without labels) within it, size=2MB or zipped=2MB the lowest that makes the file as small. "
+    "Takes several runs.",
+)
+@option(
+    "--sweep",
+    type=Numbers(),
+    metavar="SHARE,SHARE,...",
+    heading="Method",
+    help="Make one model for each sparsity, with a table and a page that compare them.",
+)
 @data_options
 @option(
     "--eval-data",
@@ -83,6 +108,8 @@ def compress(
     output: Path | None,
     file_format: str,
     save_recipe: Path | None,
+    target: str | None,
+    sweep: tuple[float, ...] | None,
     eval_data: str | None,
     show: ShowArguments,
     method: MethodArguments,
@@ -91,10 +118,13 @@ def compress(
 ) -> None:
     """Make MODEL sparse: search the sparsity of each layer, train, verify, write."""
     from onnx_unipts.environment import check_training_runtime
+    from onnx_unipts.graph.errors import UsageError
     from onnx_unipts.output_file import check_output_file
 
     check_training_runtime()
-    recipe = method.load()
+    if sweep is not None and (target is not None or method.sparsity is not None):
+        raise UsageError("--sweep gives the sparsities; leave out --sparsity and --target")
+    recipe = method.load(sparsity_needed=target is None and sweep is None)
     output = check_output_file(
         output or model.with_name(f"{model.stem}.sparse.onnx"), "--output", model
     )
@@ -103,24 +133,32 @@ def compress(
     preprocessing, input_shapes = inputs.preprocessing(), inputs.input_shapes()
 
     import onnx_unipts
-    from onnx_unipts.report.terminal import print_plan, print_report
+    from onnx_unipts.report.terminal import print_comparison, print_plan, print_report
 
-    result = onnx_unipts.compress(
-        model,
-        output=output,
-        data=inputs.data,
-        eval_data=eval_data,
-        recipe=recipe,
-        preprocessing=preprocessing,
-        input_shapes=input_shapes,
-        run_dir=run.run_dir,
-        resume=run.resume,
-        jobs=run.jobs,
-        backend=run.backend,
-        format=file_format,
-        progress=show.progress(),
-        save_recipe=save_recipe,
-        dry_run=run.dry_run,
-        command=ctx.meta[COMMAND],
-    )
+    arguments: dict[str, Any] = {
+        "output": output,
+        "data": inputs.data,
+        "eval_data": eval_data,
+        "recipe": recipe,
+        "preprocessing": preprocessing,
+        "input_shapes": input_shapes,
+        "run_dir": run.run_dir,
+        "resume": run.resume,
+        "jobs": run.jobs,
+        "backend": run.backend,
+        "format": file_format,
+        "progress": show.progress(),
+        "save_recipe": save_recipe,
+        "dry_run": run.dry_run,
+        "command": ctx.meta[COMMAND],
+    }
+    if sweep is not None:
+        swept = onnx_unipts.sweep(model, sweep, **arguments)
+        show.result(swept.comparison, print_comparison)
+        arguments["progress"].message(f"page: {swept.page}")
+        return
+    if target is not None:
+        result = onnx_unipts.compress_to(model, target, sparsity=recipe.sparsity, **arguments)
+    else:
+        result = onnx_unipts.compress(model, **arguments)
     show.result(result.report, print_plan if run.dry_run else print_report)

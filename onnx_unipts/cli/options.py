@@ -19,6 +19,7 @@ __all__ = [
     "Command",
     "DataArguments",
     "MethodArguments",
+    "Numbers",
     "RunArguments",
     "ShowArguments",
     "data_options",
@@ -124,14 +125,18 @@ class MethodArguments:
     num_samples: int | None
     seed: int | None
 
-    def load(self) -> Recipe:
-        """Read the recipe and apply every setting. Raises `UsageError`, also without a sparsity."""
+    def load(self, *, sparsity_needed: bool = True) -> Recipe:
+        """Read the recipe and apply every setting.
+
+        Raises `UsageError`, also without a sparsity where it is needed.
+        """
         from onnx_unipts.patterns import parse_pattern, target_sparsity
         from onnx_unipts.recipe import load_recipe, parse_settings
 
         settings = parse_settings(self.settings) | self._shortcuts()
         recipe = load_recipe(self.recipe).with_settings(settings)
-        target_sparsity(parse_pattern(recipe.pattern), recipe.sparsity)
+        if sparsity_needed:
+            target_sparsity(parse_pattern(recipe.pattern), recipe.sparsity)
         return recipe
 
     def _shortcuts(self) -> dict[str, Any]:

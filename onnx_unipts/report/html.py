@@ -10,7 +10,15 @@ from typing import Any
 import jinja2
 
 from onnx_unipts.report.plots import Line, histogram_path, line_plot, smoothed
-from onnx_unipts.report.text import number, percent, seconds_text, shape_text, size_text
+from onnx_unipts.report.text import (
+    goal_text,
+    measured_text,
+    number,
+    percent,
+    seconds_text,
+    shape_text,
+    size_text,
+)
 from onnx_unipts.yaml_text import write_yaml
 
 __all__ = ["render", "report_page"]
@@ -44,6 +52,7 @@ def report_page(report: Document, figures: Document | None = None) -> str:
         styles=STYLES,
         files=_files(report),
         latency=_latency(report),
+        trials=_trials(report.get("goal")),
         facts=_facts(report),
         recipe=write_yaml(dict(report["recipe"])),
     )
@@ -182,6 +191,28 @@ def _search_plot(report: Document) -> Any:
     titles = [f"generation {int(i)}: {value:.4g}" for i, value in points]
     line = Line("", points, dots=True, titles=titles)
     return line_plot([line], "generation", "best fitness")
+
+
+def _trials(goal: Document | None) -> dict[str, Any] | None:
+    """Return what the trials of a search for a goal measured, as rows and as a plot."""
+    if not goal:
+        return None
+    trials = sorted(goal["trials"], key=lambda trial: trial["sparsity"])
+    points = [(100 * trial["sparsity"], trial["measured"]) for trial in trials]
+    drop = goal["kind"] == "drop"
+    limit = [(points[0][0], goal["limit"]), (points[-1][0], goal["limit"])]
+    titles = [measured_text(goal["kind"], y) for _, y in points]
+    lines = [
+        Line("allowed", limit if len(points) > 1 else [], "before"),
+        Line(goal["kind"], points, "after", dots=True, titles=titles),
+    ]
+    title = "drop" if drop else "size, bytes"
+    plot = line_plot(lines, "sparsity, percent", title, percent=drop)
+    rows = [
+        (f"{trial['sparsity']:g}", measured_text(goal["kind"], trial["measured"]))
+        for trial in goal["trials"]
+    ]
+    return {"text": goal_text(goal), "rows": rows, "plot": plot, "title": title}
 
 
 def _training_plot(report: Document) -> Any:

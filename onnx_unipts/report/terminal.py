@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from onnx_unipts.report.text import goal_text
 from onnx_unipts.report.text import number as _number
 from onnx_unipts.report.text import percent as _percent
 from onnx_unipts.report.text import seconds_text as _seconds
@@ -272,6 +273,8 @@ def _facts(report: Document, verb: str) -> Table:
         facts.add_row("time", ", ".join(spent))
     if report.get("memory_peak_bytes"):
         facts.add_row("peak memory", _bytes(report["memory_peak_bytes"]))
+    if report.get("goal"):
+        facts.add_row("target", Text(goal_text(report["goal"])))
     if report.get("output"):
         facts.add_row("written", Text(str(report["output"]["path"])))
     return facts

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-__all__ = ["number", "percent", "seconds_text", "shape_text", "size_text"]
+__all__ = [
+    "goal_text",
+    "measured_text",
+    "number",
+    "percent",
+    "seconds_text",
+    "shape_text",
+    "size_text",
+]
 
 
 def shape_text(shape: Sequence[int]) -> str:
@@ -28,6 +37,21 @@ def size_text(size: int) -> str:
         if size >= factor:
             return f"{size / factor:.2f} {unit}"
     return f"{size} B"
+
+
+def measured_text(kind: str, value: float) -> str:
+    """Return what a goal of ``kind`` (drop, size, zipped) measures."""
+    return percent(value) if kind == "drop" else size_text(int(value))
+
+
+def goal_text(goal: Mapping[str, Any]) -> str:
+    """Return in a line what the search for a goal came to."""
+    reached, limit = (measured_text(goal["kind"], goal[key]) for key in ("reached", "limit"))
+    extreme = "highest" if goal["kind"] == "drop" else "lowest"
+    return (
+        f"sparsity {goal['sparsity']:g}, the {extreme} of {len(goal['trials'])} tried with "
+        f"{goal['kind']} {reached} where {limit} was allowed"
+    )
 
 
 def seconds_text(seconds: float) -> str:

@@ -1,0 +1,309 @@
+"""Several compressions of one model: a sweep over sparsities, and the search for a goal."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onnx_unipts.api import ModelPath, Result, compress
+from onnx_unipts.external_data import data_files
+from onnx_unipts.goal import Goal, parse_goal
+from onnx_unipts.graph.errors import TargetMissedError, UsageError
+from onnx_unipts.graph.model import load_model, save_model
+from onnx_unipts.output_file import atomic_path, check_output_file
+from onnx_unipts.progress import Progress, Quiet
+from onnx_unipts.report.comparison import comparison_document, comparison_page
+from onnx_unipts.report.document import describe_file
+from onnx_unipts.report.runs import FIGURES, REPORT, write_page, write_report_page
+from onnx_unipts.run_directory import RunDirectory
+
+__all__ = ["Sweep", "compress_to", "sweep"]
+
+# A search for the highest sparsity ends where the densities it has between are as close as this.
+CLOSE_DENSITIES = 1.1
+DROP_TRIALS = 8
+FIRST_SPARSITY = 0.9
+HIGHEST_SPARSITY = 0.995
+SIZE_ESTIMATES = 6
+SIZE_TRIALS = 3
+# An estimate of a size may be off by this share before the trial that counts.
+SIZE_MARGIN = 0.01
+
+Report = Mapping[str, Any]
+Trial = Callable[[float], Report]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Compressions at several sparsities: their results, what they compare to, and its page."""
+
+    results: list[Result]
+    comparison: dict[str, Any]
+    page: Path
+
+
+def sweep(
+    model: ModelPath,
+    sparsities: Sequence[float],
+    *,
+    output: ModelPath | None = None,
+    run_dir: ModelPath | None = None,
+    command: str | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Sweep:
+    """Compress ``model`` at every one of ``sparsities`` and put the runs side by side.
+
+    The further arguments are those of `onnx_unipts.compress`. The files go by the name of
+    ``output`` with the sparsity behind its stem, as in ``model.sparse-0.9.onnx``, and the
+    comparison is ``<output stem>.sweep.html``. Raises `UsageError` for what is no list of different
+    sparsities.
+    """
+    _check_sparsities(sparsities)
+    progress = progress or Quiet()
+    output = _output(model, output)
+    page = check_output_file(output.with_suffix(".sweep.html"), "the page of the sweep")
+    results = []
+    for number, sparsity in enumerate(sparsities, 1):
+        progress.message(f"sparsity {sparsity:g}, {number} of {len(sparsities)}")
+        written = output.with_name(f"{output.stem}-{sparsity:g}{output.suffix}")
+        held = None if run_dir is None else Path(run_dir) / f"{sparsity:g}.run"
+        result = compress(
+            model, sparsity=sparsity, output=written, run_dir=held, command=command,
+            progress=progress, **options,
+        )  # fmt: skip
+        results.append(result)
+    reports = {f"{s:g}": r.report for s, r in zip(sparsities, results, strict=True)}
+    comparison = comparison_document(reports)
+    if not options.get("dry_run"):
+        write_page(page, comparison_page(comparison, f"{Path(model).name}: sparsity swept"))
+    return Sweep(results, comparison, page)
+
+
+def compress_to(
+    model: ModelPath,
+    target: str | Goal,
+    *,
+    output: ModelPath | None = None,
+    run_dir: ModelPath | None = None,
+    command: str | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Result:
+    """Compress ``model`` to what ``target`` asks for: ``size=2MB``, ``zipped=2MB`` or ``drop=1%``.
+
+    For a drop, the highest sparsity that keeps accuracy (or agreement, without labels) within it
+    is searched by bisection, each trial a whole compression in ``<run_dir>/trials``; for a size,
+    the lowest sparsity that makes the file as small. The best trial becomes ``output``, and its
+    report the run's, with a further key ``goal``: ``kind``, ``limit``, ``sparsity``, ``reached``
+    and all ``trials``. With ``resume`` finished trials are taken over.
+
+    The further arguments are those of `onnx_unipts.compress`. Raises `TargetMissedError` if no
+    trial reaches the target.
+    """
+    goal = parse_goal(target) if isinstance(target, str) else target
+    if options.pop("dry_run", False):
+        raise UsageError("--dry-run shows one sparsity; give --sparsity instead of --target")
+    progress = progress or Quiet()
+    output = check_output_file(_output(model, output), "--output", model)
+    directory = Path(run_dir) if run_dir is not None else output.with_suffix(".run")
+    command = command or f"compress_to({os.fspath(model)!r}, {str(target)!r})"
+    began = time.monotonic()
+    resume = bool(options.get("resume"))
+    with RunDirectory.open(directory, {"goal": [goal.kind, goal.limit]}, resume=resume):
+        (directory / "trials").mkdir(exist_ok=True)
+        search = _Search(model, goal, directory / "trials", command, progress, options)
+        search.run()
+    best = search.best()
+    written = search.result(best)
+    _copy_model(written.output, output)
+    report = {
+        **written.report,
+        "output": describe_file(output, data_files(output)),
+        "goal": search.document(best),
+    }
+    report["time"] = {**report["time"], "total_seconds": time.monotonic() - began}
+    with RunDirectory.open(directory, {"goal": [goal.kind, goal.limit]}, resume=True) as run:
+        run.write_json(REPORT, report)
+        _copy(written.run_dir / FIGURES, directory / FIGURES)
+        write_report_page(directory)
+    progress.message(
+        f"sparsity {best:g}: {goal.shown(goal.measure(report))} for a {goal}, "
+        f"after {len(search.trials)} trial{'s'[: len(search.trials) > 1]}"
+    )
+    return Result(report, output, directory)
+
+
+class _Search:
+    """The trials of one goal."""
+
+    def __init__(
+        self,
+        model: ModelPath,
+        goal: Goal,
+        directory: Path,
+        command: str,
+        progress: Progress,
+        options: Mapping[str, Any],
+    ) -> None:
+        self._model = model
+        self._goal = goal
+        self._directory = directory
+        self._command = command
+        self._progress = progress
+        self._options = dict(options)
+        self._first = self._options.pop("sparsity", None)
+        self._results: dict[float, Result] = {}
+        self.trials: list[dict[str, float]] = []
+
+    def run(self) -> None:
+        """Make the trials."""
+        if self._goal.kind == "drop":
+            self._bisect_drop()
+        else:
+            self._approach_size()
+
+    def best(self) -> float:
+        """Return the best sparsity that reaches the goal. Raises `TargetMissedError`."""
+        reached = [t["sparsity"] for t in self.trials if self._goal.reached_by(t["measured"])]
+        if not reached:
+            nearest = min(self.trials, key=lambda trial: trial["measured"])
+            remedy = (
+                "train longer (--epochs), give more data, or allow a larger drop"
+                if self._goal.kind == "drop"
+                else "allow a larger file, or give another --format"
+            )
+            raise TargetMissedError(
+                f"target {self._goal}: missed; at sparsity {nearest['sparsity']:g} it is "
+                f"{self._goal.shown(nearest['measured'])}; {remedy}"
+            )
+        return max(reached) if self._goal.kind == "drop" else min(reached)
+
+    def result(self, sparsity: float) -> Result:
+        """Return the result of the trial at ``sparsity``."""
+        return self._results[sparsity]
+
+    def document(self, sparsity: float) -> dict[str, Any]:
+        """Return what the report says of the search."""
+        return {
+            "kind": self._goal.kind,
+            "limit": self._goal.limit,
+            "sparsity": sparsity,
+            "reached": self._goal.measure(self._results[sparsity].report),
+            "trials": self.trials,
+        }
+
+    def _bisect_drop(self) -> None:
+        """Bisect the logarithm of the density: what counts is how many weights are left."""
+        good, bad = 1.0, 1 - HIGHEST_SPARSITY
+        density = 1 - (self._first or FIRST_SPARSITY)
+        for _ in range(DROP_TRIALS):
+            sparsity = round(1 - density, 4)
+            if self._goal.reached_by(self._trial(sparsity)):
+                good = density
+            else:
+                bad = density
+            if good / bad < CLOSE_DENSITIES:
+                break
+            density = math.sqrt(good * bad)
+
+    def _approach_size(self) -> None:
+        """Find the sparsity by runs without training, then make the trials that count."""
+        if self._options.get("format", "dense") == "dense" and self._goal.kind == "size":
+            raise UsageError(
+                "target size: the format dense stores zeros, so that its files keep their size; "
+                "give another --format, or --target zipped=..."
+            )
+        limit = self._goal.limit * (1 - SIZE_MARGIN)
+        known: dict[float, float] = {}
+        sparsity = self._first or FIRST_SPARSITY
+        for _ in range(SIZE_ESTIMATES):
+            known[sparsity] = self._estimate(sparsity)
+            self._progress.message(
+                f"sparsity {sparsity:g} would be {self._goal.shown(known[sparsity])}"
+            )
+            following = _next_sparsity(known, limit)
+            if following in known:
+                break
+            sparsity = following
+        sparsity = min((s for s, size in known.items() if size <= limit), default=sparsity)
+        for _ in range(SIZE_TRIALS):
+            size = self._trial(sparsity)
+            if self._goal.reached_by(size) or sparsity >= HIGHEST_SPARSITY:
+                break
+            density = (1 - sparsity) * self._goal.limit / size * (1 - SIZE_MARGIN)
+            sparsity = round(min(1 - density, HIGHEST_SPARSITY), 4)
+
+    def _trial(self, sparsity: float) -> float:
+        self._progress.message(f"trial {len(self.trials) + 1}: sparsity {sparsity:g}")
+        result = self._compress(sparsity, f"{sparsity:g}", self._options)
+        measured = self._goal.measure(result.report)
+        self._results[sparsity] = result
+        self.trials.append({"sparsity": sparsity, "measured": measured})
+        self._progress.message(
+            f"trial {len(self.trials)}: sparsity {sparsity:g}: {self._goal.shown(measured)}"
+        )
+        return measured
+
+    def _estimate(self, sparsity: float) -> float:
+        settings = {
+            **(self._options.get("settings") or {}),
+            "training.epochs": 0,
+            "allocation.method": "lamp",
+        }
+        options = {**self._options, "settings": settings, "save_recipe": None, "resume": False}
+        result = self._compress(sparsity, "estimate", {**options, "progress": Quiet()})
+        return self._goal.measure(result.report)
+
+    def _compress(self, sparsity: float, name: str, options: Mapping[str, Any]) -> Result:
+        return compress(
+            self._model,
+            sparsity=sparsity,
+            output=self._directory / f"{name}.onnx",
+            run_dir=self._directory / f"{name}.run",
+            command=self._command,
+            **{"progress": self._progress, **options},
+        )
+
+
+def _next_sparsity(known: Mapping[float, float], limit: float) -> float:
+    """Return where the size is ``limit`` if it is linear in the sparsity between known points."""
+    if len(known) == 1:
+        ((sparsity, size),) = known.items()
+        factor = 0.7 if size > limit else 1.3
+        following = 1 - (1 - sparsity) * factor
+    else:
+        (s1, b1), (s2, b2) = sorted(known.items(), key=lambda item: abs(item[1] - limit))[:2]
+        following = s1 if b1 == b2 else s1 + (s2 - s1) * (limit - b1) / (b2 - b1)
+    return round(min(max(following, 0.01), HIGHEST_SPARSITY), 3)
+
+
+def _output(model: ModelPath, output: ModelPath | None) -> Path:
+    model = Path(model)
+    return Path(output) if output is not None else model.with_name(f"{model.stem}.sparse.onnx")
+
+
+def _check_sparsities(sparsities: Sequence[float]) -> None:
+    if not sparsities or not all(0 < sparsity < 1 for sparsity in sparsities):
+        raise UsageError("a sweep needs shares between 0 and 1, as in --sweep 0.5,0.7,0.9")
+    if len({f"{sparsity:g}" for sparsity in sparsities}) < len(sparsities):
+        raise UsageError("a sweep needs sparsities that all differ")
+
+
+def _copy_model(source: Path | None, output: Path) -> None:
+    assert source is not None
+    if data_files(source):
+        save_model(load_model(source), output)
+    else:
+        _copy(source, output)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)

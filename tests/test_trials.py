@@ -1,0 +1,132 @@
+"""Goals and sweeps: several compressions of one model, the best of which is written."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner, Result
+from onnx import numpy_helper
+
+import onnx_unipts
+from onnx_unipts.cli import main
+from onnx_unipts.goal import Goal, drop_of, parse_goal
+from onnx_unipts.graph.errors import TargetMissedError, UsageError
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "digits"
+# Without search and training a trial takes a second.
+QUICK = {"training.epochs": 0, "allocation.method": "lamp", "num_samples": 200}
+DATA = {"data": EXAMPLE / "calibration.npz", "eval_data": EXAMPLE / "test.npz"}
+
+
+def call(*arguments: object) -> Result:
+    quick = [word for key, value in QUICK.items() for word in ("--set", f"{key}={value}")]
+    data = ["--data", DATA["data"], "--eval-data", DATA["eval_data"]]
+    words = ["compress", EXAMPLE / "digits.onnx", *arguments, *data, *quick]
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+def zeros(path: Path) -> int:
+    weights = [numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer]
+    return sum(int((weight == 0).sum()) for weight in weights)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "limit"),
+    [
+        ("drop=1%", "drop", 0.01),
+        ("drop = 0.02", "drop", 0.02),
+        ("size=2MB", "size", 2e6),
+        ("size=1.5 MiB", "size", 1.5 * 2**20),
+        ("zipped=500kB", "zipped", 5e5),
+    ],
+)
+def test_a_target_is_read(text: str, kind: str, limit: float):
+    assert parse_goal(text) == Goal(kind, pytest.approx(limit))
+
+
+@pytest.mark.parametrize(
+    "text", ["speed=2", "drop", "drop=x", "drop=120%", "drop=-1%", "size=2XB", "size=0", "size=MB"]
+)
+def test_another_target_is_refused(text: str):
+    with pytest.raises(UsageError, match="target"):
+        parse_goal(text)
+
+
+def test_a_drop_is_of_agreement_where_there_is_no_accuracy():
+    fidelity = {"after_recovery": {"agreement": 0.98, "divergence": 0.1}}
+    assert drop_of({"accuracy": None, "fidelity": fidelity}) == pytest.approx(0.02)
+    with pytest.raises(UsageError, match="needs class scores"):
+        drop_of({"accuracy": None, "fidelity": {"after_recovery": {"agreement": None}}})
+
+
+def test_the_highest_sparsity_that_keeps_the_drop_is_found(tmp_path: Path):
+    output = tmp_path / "small.onnx"
+    result = onnx_unipts.compress_to(
+        EXAMPLE / "digits.onnx", "drop=2%", output=output, settings=QUICK, **DATA
+    )
+    goal, accuracy = result.report["goal"], result.report["accuracy"]
+    drops = {trial["sparsity"]: trial["measured"] for trial in goal["trials"]}
+    assert goal["sparsity"] == max(s for s, drop in drops.items() if drop <= 0.02)
+    assert any(drop > 0.02 for s, drop in drops.items() if s > goal["sparsity"])
+    assert accuracy["dense"] - accuracy["after_recovery"] == goal["reached"] <= 0.02
+    # The next sparsity that failed is close by.
+    worse = min(s for s, drop in drops.items() if drop > 0.02)
+    assert (1 - goal["sparsity"]) / (1 - worse) < 1.25
+    assert zeros(output) == result.report["sparsity"]["zeros"]
+    assert result.report["output"]["path"] == str(output)
+    assert json.loads((result.run_dir / "report.json").read_text("utf-8")) == result.report
+    assert 'id="goal"' in (result.run_dir / "report.html").read_text("utf-8")
+
+
+def test_a_file_becomes_as_small_as_asked_once_zipped(tmp_path: Path):
+    output = tmp_path / "small.onnx"
+    result = call("-o", output, "--target", "zipped=30kB", "--json")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert 25_000 < report["output"]["bytes_zipped"] <= 30_000
+    assert report["goal"]["sparsity"] == report["sparsity"]["target"]
+
+
+def test_a_target_out_of_reach_ends_with_its_own_exit_code(tmp_path: Path):
+    output = tmp_path / "small.onnx"
+    result = call("-o", output, "--target", "zipped=500B")
+    assert result.exit_code == TargetMissedError.exit_code == 5
+    assert "allow a larger file" in result.stderr
+    assert not output.exists()
+
+
+def test_a_dense_file_has_no_smaller_size(tmp_path: Path):
+    result = call("-o", tmp_path / "small.onnx", "--format", "dense", "--target", "size=30kB")
+    assert result.exit_code == 2
+    assert "--target zipped=" in result.stderr
+
+
+def test_a_sweep_makes_every_model_and_a_page(tmp_path: Path):
+    result = call("-o", tmp_path / "small.onnx", "--sweep", "0.5,0.8", "--json")
+    assert result.exit_code == 0, result.output
+    runs = json.loads(result.stdout)["runs"]
+    assert [run["name"] for run in runs] == ["0.5", "0.8"]
+    for run, sparsity in zip(runs, (0.5, 0.8), strict=True):
+        assert run["sparsity"] == pytest.approx(sparsity, abs=1e-4)
+        assert zeros(tmp_path / f"small-{sparsity}.onnx") == np.floor(33_424 * sparsity)
+        assert (tmp_path / f"small-{sparsity}.run" / "report.html").is_file()
+    page = (tmp_path / "small.sweep.html").read_text("utf-8")
+    assert "What sparsity costs" in page
+
+
+@pytest.mark.parametrize("options", [("--sparsity", "0.5"), ("--target", "drop=1%")])
+def test_a_sweep_takes_no_other_sparsity(tmp_path: Path, options: tuple[str, str]):
+    result = call("-o", tmp_path / "small.onnx", "--sweep", "0.5,0.8", *options)
+    assert result.exit_code == 2
+    assert "--sweep gives the sparsities" in result.stderr
+
+
+@pytest.mark.parametrize("shares", ["0.5,1.5", "0.5,0.5", "0"])
+def test_a_sweep_needs_different_shares(tmp_path: Path, shares: str):
+    result = call("-o", tmp_path / "small.onnx", "--sweep", shares)
+    assert result.exit_code == 2
+    assert "a sweep needs" in result.stderr
