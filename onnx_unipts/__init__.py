@@ -6,10 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from onnx_unipts.api import Result, compress, evaluate, inspect, search
+    from onnx_unipts.callbacks import Epoch, Generation
     from onnx_unipts.recipe import Recipe, load_recipe
     from onnx_unipts.trials import Sweep, compress_to, sweep
 
 __all__ = [
+    "Epoch",
+    "Generation",
     "Recipe",
     "Result",
     "Sweep",
@@ -23,6 +26,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Epoch": "onnx_unipts.callbacks",
+    "Generation": "onnx_unipts.callbacks",
     "Recipe": "onnx_unipts.recipe",
     "Sweep": "onnx_unipts.trials",
     "compress_to": "onnx_unipts.trials",

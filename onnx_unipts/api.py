@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from onnx_unipts.calibration import (
     input_signature,
     load_calibration_data,
 )
+from onnx_unipts.callbacks import Callbacks, Epoch, Generation
 from onnx_unipts.environment import check_training_runtime, versions
 from onnx_unipts.evaluation import Accuracy, Fidelity, compare, measure_accuracy, outputs_of
 from onnx_unipts.external_data import data_files
@@ -41,6 +41,7 @@ from onnx_unipts.report.document import (
 )
 from onnx_unipts.report.figures import output_samples, picked_samples, weight_histograms
 from onnx_unipts.report.runs import FIGURES, REPORT, write_report_page
+from onnx_unipts.result import Result
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.targets import Target, choose_targets
 from onnx_unipts.training.ort import file_session, inference_session
@@ -54,19 +55,6 @@ COMPARED_SAMPLES = 2048
 FORMATS = ("dense",)
 
 ModelPath = str | os.PathLike[str]
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a run made.
-
-    ``report`` is the document of ``report.json``, ``output`` the sparse model's file (None for a
-    search or a dry run), ``run_dir`` the directory with journal and checkpoints.
-    """
-
-    report: dict[str, Any]
-    output: Path | None
-    run_dir: Path
 
 
 def compress(
@@ -89,6 +77,8 @@ def compress(
     dry_run: bool = False,
     command: str | None = None,
     progress: Progress | None = None,
+    on_generation: Callable[[Generation], object] | None = None,
+    on_epoch: Callable[[Epoch], object] | None = None,
 ) -> Result:
     """Make the model in the file ``model`` sparse and write it to ``output``.
 
@@ -100,6 +90,8 @@ def compress(
     output. With ``resume`` a killed run goes on, to the same result as an unbroken one. ``jobs``
     is the number of cores to use, ``format`` how zeros are stored. ``save_recipe`` names a file
     for the recipe with all settings. ``dry_run`` checks everything and writes nothing else.
+    ``on_generation`` and ``on_epoch`` are called after every generation of the search and every
+    epoch of training; what they raise ends the run.
 
     Raises `UsageError`, `UnsupportedModelError`, `BrokenEnvironmentError` or `TargetMissedError`,
     each with one clear line.
@@ -111,6 +103,7 @@ def compress(
         model, sparsity, output, data, eval_data, recipe, settings, preprocessing, input_shapes,
         run_dir, jobs, backend, command, progress,
     )  # fmt: skip
+    job.callbacks = Callbacks(on_generation, on_epoch)
     if save_recipe is not None:
         _save_recipe(job.recipe, Path(save_recipe))
     if dry_run:
@@ -142,6 +135,7 @@ def search(
     dry_run: bool = False,
     command: str | None = None,
     progress: Progress | None = None,
+    on_generation: Callable[[Generation], object] | None = None,
 ) -> Result:
     """Find how sparse each layer should be, and write ``allocation.json`` to the run directory.
 
@@ -152,6 +146,7 @@ def search(
         model, sparsity, output, data, None, recipe, settings, preprocessing, input_shapes,
         run_dir, jobs, backend, command, progress,
     )  # fmt: skip
+    job.callbacks = Callbacks(on_generation)
     if dry_run:
         return Result(report_document(_plan(job)), None, directory)
     with RunDirectory.open(directory, job.fingerprint(), resume=resume) as run:

@@ -23,6 +23,7 @@ from onnx_unipts.calibration import (
     load_calibration_data,
     require_batch,
 )
+from onnx_unipts.callbacks import Callbacks
 from onnx_unipts.environment import versions
 from onnx_unipts.external_data import data_files, digest
 from onnx_unipts.fitness import BACKENDS, FITNESS
@@ -63,6 +64,7 @@ class Job:
     progress: Progress = field(default_factory=Quiet)
     warnings: list[str] = field(default_factory=list)
     synthetic: bool = False
+    callbacks: Callbacks = field(default_factory=Callbacks)
 
     @property
     def pruned(self) -> list[PrunableWeight]:

@@ -14,6 +14,7 @@ from onnx_unipts.allocation import Problem
 from onnx_unipts.allocation.file import allocation_document
 from onnx_unipts.allocation.prescribed import allocate_rest
 from onnx_unipts.allocation.problem import History, Kept
+from onnx_unipts.callbacks import Epoch, Generation
 from onnx_unipts.finish import finish
 from onnx_unipts.fitness import CandidateEvaluator
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
@@ -111,7 +112,7 @@ def _adapted(job: Job, student: Student) -> dict[str, np.ndarray]:
 def _search(job: Job, run: RunDirectory, student: Student) -> SearchOutcome:
     began = time.monotonic()
     method = job.recipe.allocation.method
-    history = _JournalHistory(run)
+    history = _JournalHistory(run, job)
     scorer = _Scorer(job, student)
     problem = Problem(
         {key: student.dense[key] for key in job.keys},
@@ -139,13 +140,18 @@ def _search(job: Job, run: RunDirectory, student: Student) -> SearchOutcome:
 class _JournalHistory(History):
     """The generations of a search, in the journal of the run."""
 
-    def __init__(self, run: RunDirectory) -> None:
+    def __init__(self, run: RunDirectory, job: Job) -> None:
         self._run = run
+        self._job = job
         self.generations = [entry["record"] for entry in run.entries("generation")]
 
     def append(self, generation: dict) -> None:
         super().append(generation)
         self._run.append("generation", record=generation)
+        total = self._job.recipe.allocation.search.generations + 1
+        best = max(score for record in self.generations for score in record["fitness"])
+        number, evaluations = generation["generation"], generation["evaluations"]
+        self._job.callbacks.generation(Generation(number, total, best, evaluations))
 
 
 class _Scorer:
@@ -234,6 +240,8 @@ def _train(
         for reached in trainer.epochs(state, job.progress):
             _require_finite(reached, settings.learning_rate)
             _save_state(run, reached)
+            losses = reached.losses[len(state.losses) :]
+            job.callbacks.epoch(Epoch(reached.epoch, settings.epochs, losses))
             state = reached
     return state, list(trainer.unreached)
 

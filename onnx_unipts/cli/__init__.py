@@ -10,7 +10,9 @@ from typing import Any
 import click
 
 from onnx_unipts.cli.compare import compare
+from onnx_unipts.cli.completion import completion
 from onnx_unipts.cli.compress import compress
+from onnx_unipts.cli.defaults import project_defaults
 from onnx_unipts.cli.doctor import doctor
 from onnx_unipts.cli.evaluate import evaluate
 from onnx_unipts.cli.inspect import inspect
@@ -35,6 +37,7 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
+            ctx.default_map = project_defaults(self.commands)
             return super().invoke(ctx)
         except (click.exceptions.Exit, click.Abort):
             raise
@@ -76,5 +79,5 @@ def main() -> None:
     """Make a trained ONNX model sparse, with a handful of inputs and no training framework."""
 
 
-for _command in (compress, inspect, evaluate, search, report, compare, recipes, doctor):
+for _command in (compress, inspect, evaluate, search, report, compare, recipes, doctor, completion):
     main.add_command(_command)

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from onnx_unipts.cli.defaults import environment_name, given_elsewhere
+
 if TYPE_CHECKING:
     from onnx_unipts.calibration import Preprocessing
     from onnx_unipts.progress import Progress
@@ -41,6 +43,14 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 class Command(click.Command):
     """A command whose help shows its options under headings."""
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Add to the command line for the report what it does not say itself."""
+        rest = super().parse_args(ctx, args)
+        elsewhere = given_elsewhere(ctx)
+        if elsewhere and COMMAND in ctx.meta:
+            ctx.meta[COMMAND] += f" {elsewhere}"
+        return rest
+
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one section of help per heading."""
         sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS}
@@ -58,7 +68,8 @@ class Option(click.Option):
     """An option that stands under a ``heading`` of its command's help."""
 
     def __init__(self, *names: Any, heading: str, **settings: Any) -> None:
-        super().__init__(*names, **settings)
+        spelt = [name for name in names[0] if name.startswith("-")]
+        super().__init__(*names, envvar=environment_name(*spelt), **settings)
         self.heading = heading
 
 

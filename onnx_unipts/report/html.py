@@ -21,7 +21,7 @@ from onnx_unipts.report.text import (
 )
 from onnx_unipts.yaml_text import write_yaml
 
-__all__ = ["render", "report_page"]
+__all__ = ["render", "report_page", "result_fragment"]
 
 Document = Mapping[str, Any]
 
@@ -56,6 +56,12 @@ def report_page(report: Document, figures: Document | None = None) -> str:
         facts=_facts(report),
         recipe=write_yaml(dict(report["recipe"])),
     )
+
+
+def result_fragment(report: Document, page: PurePath | None) -> str:
+    """Return the summary that a notebook shows; ``page`` is where the whole page is."""
+    layers = report["sparsity"]["per_layer"]
+    return render("result.html.j2", report=report, tiles=_tiles(report), layers=layers, page=page)
 
 
 def render(template: str, **values: Any) -> str:

@@ -26,6 +26,7 @@ __all__ = [
     "print_recipes",
     "print_report",
     "print_search",
+    "report_tables",
 ]
 
 Document = Mapping[str, Any]
@@ -36,10 +37,19 @@ NARROWEST = 80
 def print_report(report: Document, stream: TextIO | None = None) -> None:
     """Print the layers and the summary of a ``report.json`` document."""
     console = _console(stream)
-    _show(console, _layers(report["sparsity"]))
-    _show(console, _measures(report))
-    _show(console, _sizes(report["model"], report.get("output")))
-    _show(console, _facts(report, "are zero"))
+    for table in report_tables(report):
+        _show(console, table)
+
+
+def report_tables(report: Document) -> list[Table]:
+    """Return the tables of a ``report.json`` document: layers, measures, sizes and facts."""
+    tables = (
+        _layers(report["sparsity"]),
+        _measures(report),
+        _sizes(report["model"], report.get("output")),
+        _facts(report, "are zero"),
+    )
+    return [table for table in tables if table is not None]
 
 
 def print_search(report: Document, stream: TextIO | None = None) -> None:

@@ -1,0 +1,131 @@
+"""Options that are not given: environment variables, the project's table, shell completion."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from onnx_unipts.cli import main
+from onnx_unipts.defaults import find_project, read_defaults
+from onnx_unipts.graph.errors import UsageError
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "digits"
+QUICK = ["--epochs", "0", "--allocation", "lamp", "--json"]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A project directory with the example's files, and the working directory below it."""
+    for name in ("digits.onnx", "calibration.npz"):
+        (tmp_path / name).symlink_to(EXAMPLE / name)
+    (tmp_path / "below").mkdir()
+    monkeypatch.chdir(tmp_path / "below")
+    return tmp_path
+
+
+def table(project: Path, text: str) -> Path:
+    path = project / "pyproject.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def plan(project: Path, *arguments: str) -> dict:
+    """Return the report of a dry run."""
+    words = ["compress", str(project / "digits.onnx"), "--dry-run", *QUICK, *arguments]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_the_project_gives_defaults_from_above_the_working_directory(project: Path):
+    table(
+        project,
+        "[tool.onnx-unipts]\ndata = 'calibration.npz'\nsparsity = 0.8\nnum_samples = 100\n"
+        "[tool.onnx-unipts.compress]\nexclude = ['conv1']\nlayer-sparsity = { conv2 = 0.5 }\n"
+        "set = { 'training.momentum' = 0.5 }\n",
+    )
+    report = plan(project)
+    recipe = report["recipe"]
+    assert (recipe["sparsity"], recipe["exclude"], recipe["num_samples"]) == (0.8, ["conv1"], 100)
+    assert recipe["layer_sparsity"] == {"conv2": 0.5}
+    assert recipe["training"]["momentum"] == 0.5
+    assert report["data"]["samples"] == 100
+
+
+def test_the_command_line_beats_the_environment_beats_the_project(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+):
+    table(project, "[tool.onnx-unipts]\nsparsity = 0.8\nseed = 1\nnum-samples = 100\n")
+    monkeypatch.setenv("ONNX_UNIPTS_SEED", "2")
+    monkeypatch.setenv("ONNX_UNIPTS_NUM_SAMPLES", "120")
+    recipe = plan(project, "--num-samples", "140")["recipe"]
+    assert (recipe["sparsity"], recipe["seed"], recipe["num_samples"]) == (0.8, 2, 140)
+
+
+def test_the_report_says_the_whole_command(project: Path, monkeypatch: pytest.MonkeyPatch):
+    table(project, "[tool.onnx-unipts]\nsparsity = 0.8\nmean = [0.5]\ndata = 'calibration.npz'\n")
+    monkeypatch.setenv("ONNX_UNIPTS_JOBS", "1")
+    command = plan(project)["command"]
+    assert "--sparsity 0.8" in command
+    assert "--jobs 1" in command
+    assert "--mean 0.5" in command
+    assert f"--data {project / 'calibration.npz'}" in command
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[tool.onnx-unipts]\nsparsty = 0.8", "has no key sparsty; known are allocation,"),
+        ("[tool.onnx-unipts.search]\neval-data = 'x'", "search] has no key eval-data"),
+        ("[tool]\nonnx-unipts = 3", "is no table"),
+        ("[tool.onnx-unipts]\ncompress = 3", "compress] is no table"),
+        ("[tool", "cannot be read"),
+    ],
+)
+def test_a_table_that_says_nothing_known_is_refused(project: Path, text: str, message: str):
+    path = table(project, text)
+    result = CliRunner().invoke(main, ["recipes"])
+    assert result.exit_code == 2
+    (line,) = result.stderr.splitlines()
+    assert message in line
+    assert str(path) in line
+
+
+def test_a_project_without_the_table_gives_nothing(project: Path):
+    table(project, "[project]\nname = 'x'\n")
+    assert CliRunner().invoke(main, ["recipes"]).exit_code == 0
+    assert read_defaults(project / "pyproject.toml", {"a": {"b": 1}}) == {"a": {}}
+
+
+def test_the_nearest_project_counts(project: Path):
+    below = project / "below" / "pyproject.toml"
+    table(project, "")
+    assert find_project(Path.cwd()) == project / "pyproject.toml"
+    below.write_text("", encoding="utf-8")
+    assert find_project(Path.cwd()) == below
+    below.write_text("[tool.onnx-unipts]\nc = 1\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="no key c"):
+        read_defaults(below, {"a": {"b": 1}})
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_shells_get_a_script(shell: str):
+    result = CliRunner().invoke(main, ["completion", shell])
+    assert result.exit_code == 0
+    assert "_ONNX_UNIPTS_COMPLETE" in result.stdout
+
+
+def test_commands_and_options_are_completed():
+    environment = {**os.environ, "_ONNX_UNIPTS_COMPLETE": "bash_complete", "COMP_CWORD": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", "from onnx_unipts.cli import main; main(prog_name='onnx-unipts')"],
+        env={**environment, "COMP_WORDS": "onnx-unipts compress --layer"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout.split() == ["plain,--layer-sparsity"]
