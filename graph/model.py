@@ -200,13 +200,16 @@ class StoredTensor:
         """Return the values in the stored shape and dtype."""
         return self.tensor.numpy()
 
-    def write(self, array: np.ndarray) -> None:
-        """Replace the values; ``array`` has the stored shape and is cast to the stored dtype."""
+    def write(self, array: np.ndarray, *, resize: bool = False) -> None:
+        """Replace the values; ``array`` is cast to the stored dtype.
+
+        It has the stored shape, or any of that rank with ``resize``.
+        """
         old = self.tensor
         shape = tuple(old.shape.numpy())
-        if array.shape != shape:
+        if array.shape != shape and not (resize and array.ndim == len(shape)):
             raise ValueError(f"{self.value.name}: shape {array.shape} written over {shape}")
-        values = np.ascontiguousarray(array.astype(old.dtype.numpy())).reshape(shape)
+        values = np.ascontiguousarray(array.astype(old.dtype.numpy())).reshape(array.shape)
         new = ir.Tensor(values, dtype=old.dtype, name=old.name, doc_string=old.doc_string)
         if not self.attribute:
             self.value.const_value = new

@@ -1,0 +1,13 @@
+"""Channels: which positions of which tensors belong together, which are dead, and removing them."""
+
+from onnx_unipts.graph.channels.dead import Elimination, eliminate_dead_channels
+from onnx_unipts.graph.channels.removal import remove_channels
+from onnx_unipts.graph.channels.trace import Trace, trace_channels
+
+__all__ = [
+    "Elimination",
+    "Trace",
+    "eliminate_dead_channels",
+    "remove_channels",
+    "trace_channels",
+]

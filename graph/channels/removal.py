@@ -1,0 +1,66 @@
+"""Cutting channels out of a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_unipts.graph.channels.trace import Trace
+
+__all__ = ["remove_channels"]
+
+
+def remove_channels(trace: Trace, gone: Collection[int] | np.ndarray) -> dict[str, tuple]:
+    """Remove the channels ``gone`` from the model of ``trace``, in place; the trace is used up.
+
+    Constants in them that something reads are absorbed by its bias where it can take them. Returns
+    the shapes of the stored tensors that shrink, before and after, by name. Raises `ValueError`
+    for a channel that has to stay, or if an axis would lose all its positions.
+    """
+    channel, pinned = trace.channels
+    removed = np.isin(channel, np.asarray(list(gone), dtype=np.int64))
+    if (removed & pinned).any():
+        raise ValueError("a channel that has to stay is to be removed")
+
+    def kept(labels: np.ndarray) -> np.ndarray:
+        return ~removed[labels]
+
+    for value, axes in trace.labelled.items():
+        if any(a is not None and len(a) and not kept(a).any() for a in axes):
+            raise ValueError(f"nothing would be left of {value.name}")
+    for read in trace.reads:
+        leaves = ~kept(read.labels) & ~read.zero & read.known & (read.values != 0)
+        if leaves.any() and read.absorb is not None:
+            read.absorb(np.where(leaves, read.values, 0.0))
+    for change in trace.edits:
+        change(kept)
+    shapes = {}
+    for value, stored in trace.stored.items():
+        before = stored.numpy()
+        after = _cut(before, trace.axes(value), kept)
+        if after.shape != before.shape:
+            stored.write(after, resize=True)
+            shapes[str(value.name)] = (before.shape, after.shape)
+    for value, axes in trace.labelled.items():
+        _shrink(value, axes, kept)
+    return shapes
+
+
+def _cut(array: np.ndarray, axes, kept) -> np.ndarray:  # type: ignore[no-untyped-def]
+    for axis, labels in enumerate(axes):
+        if labels is not None:
+            array = np.compress(kept(labels), array, axis=axis)
+    return array
+
+
+def _shrink(value: ir.Value, axes, kept) -> None:  # type: ignore[no-untyped-def]
+    """Write the new sizes into the shape that the graph states for ``value``, if it does."""
+    if value.shape is None:
+        return
+    dims = list(value.shape)
+    for axis, labels in enumerate(axes):
+        if labels is not None:
+            dims[axis] = int(kept(labels).sum())
+    value.shape = ir.Shape(dims)
