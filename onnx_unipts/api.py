@@ -104,6 +104,7 @@ def compress(
         run_dir, jobs, backend, command, progress,
     )  # fmt: skip
     job.callbacks = Callbacks(on_generation, on_epoch)
+    job.file_format = format
     if save_recipe is not None:
         _save_recipe(job.recipe, Path(save_recipe))
     if dry_run:
@@ -285,8 +286,9 @@ def _report(job: Job, outcome: Outcome) -> tuple[Report, dict[str, Any]]:
     """Return the report of a finished run, and what its figures show beside it."""
     report = _plan(job)
     report.output = describe_file(job.output, data_files(job.output))
-    sparse = read_tensors(load_model(job.output), job.keys)
+    sparse = outcome.finished.weights
     report.layers = layer_sparsities(job.weights, sparse)
+    report.eliminated = outcome.finished.eliminated
     data = job.eval_data or job.data.subset(_sample(len(job.data)))
     report.measured_on = _data_facts(data)
     targets = choose_targets(job.dense)

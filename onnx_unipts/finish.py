@@ -1,14 +1,16 @@
-"""The end of a compression: mask, recalibrate, fold, write, and verify what was written."""
+"""The end of a compression: mask, recalibrate, fold, cut, write, and verify what was written."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 
+from onnx_unipts.elimination import largest_difference, tolerance, without_dead_channels
 from onnx_unipts.evaluation import run_samples
+from onnx_unipts.graph.channels import Elimination
 from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.errors import OnnxUniptsError, TargetMissedError
 from onnx_unipts.graph.model import load_model, read_tensors, save_model, serialize
@@ -18,7 +20,7 @@ from onnx_unipts.student import Student, batches_of, recalibrate, write_back
 from onnx_unipts.targets import expose
 from onnx_unipts.training.ort import inference_session
 
-__all__ = ["finish", "pruned_exactly"]
+__all__ = ["Finished", "finish", "pruned_exactly"]
 
 # Statistics of more samples than these change nothing that can be measured.
 RECALIBRATION_SAMPLES = 4096
@@ -27,9 +29,20 @@ OUTPUT_TOLERANCE = 1e-2
 HALF_TOLERANCE = 5e-2
 
 
+@dataclass(frozen=True)
+class Finished:
+    """The pruned ``weights`` by key, in the shapes of the dense model, and what was cut from them.
+
+    ``eliminated`` is None where dead channels were to stay.
+    """
+
+    weights: dict[str, np.ndarray]
+    eliminated: Elimination | None
+
+
 def finish(
     job: Job, student: Student, tensors: Mapping[str, np.ndarray], kept: Mapping[str, int]
-) -> None:
+) -> Finished:
     """Write the sparse model of the trained ``tensors`` to the output file of ``job``.
 
     Raises `TargetMissedError` if it has other zeros than asked for, and `OnnxUniptsError` if its
@@ -48,9 +61,15 @@ def finish(
     model = job.load()
     write_back(student, model, final)
     _verify(job, model, kept)
-    _verify_outputs(job, student, model, final)
-    save_model(model, job.output)
-    _verify(job, load_model(job.output), kept)
+    batch = next(batches_of(job.data, settings.batch_size))
+    _verify_outputs(job, student, model, final, batch)
+    smaller, eliminated = without_dead_channels(job, model, batch)
+    save_model(smaller, job.output)
+    if smaller is model:
+        _verify(job, load_model(job.output), kept)
+    else:
+        _verify_cut(job, model, load_model(job.output), batch)
+    return Finished(read_tensors(model, job.keys), eliminated)
 
 
 def pruned_exactly(tensor: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -61,9 +80,7 @@ def pruned_exactly(tensor: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 
 def _verify(job: Job, model: ir.Model, kept: Mapping[str, int]) -> None:
-    change = _changed_signature(job.dense, model)
-    if change:
-        raise OnnxUniptsError(f"{job.output}: {change}; this is a defect, please report it")
+    _verify_signature(job, model)
     for key, tensor in read_tensors(model, job.keys).items():
         if broken := job.masking.violation(key, tensor):
             raise TargetMissedError(
@@ -74,6 +91,25 @@ def _verify(job: Job, model: ir.Model, kept: Mapping[str, int]) -> None:
             raise TargetMissedError(
                 f"{job.output}: weight {key} keeps {stayed} values where {kept[key]} were to stay"
             )
+
+
+def _verify_cut(
+    job: Job, model: ir.Model, written: ir.Model, batch: Mapping[str, np.ndarray]
+) -> None:
+    """Compare the outputs of ``written``, which lacks channels, with those of ``model``."""
+    _verify_signature(job, written)
+    difference = largest_difference(job, model, written, batch)
+    if difference > tolerance(job):
+        raise OnnxUniptsError(
+            f"{job.output}: without dead channels an output differs by {difference:.1e}; this is a "
+            "defect, please report it"
+        )
+
+
+def _verify_signature(job: Job, model: ir.Model) -> None:
+    change = _changed_signature(job.dense, model)
+    if change:
+        raise OnnxUniptsError(f"{job.output}: {change}; this is a defect, please report it")
 
 
 def _changed_signature(dense: ir.Model, sparse: ir.Model) -> str | None:
@@ -88,14 +124,17 @@ def _changed_signature(dense: ir.Model, sparse: ir.Model) -> str | None:
 
 
 def _verify_outputs(
-    job: Job, student: Student, model: ir.Model, final: Mapping[str, np.ndarray]
+    job: Job,
+    student: Student,
+    model: ir.Model,
+    final: Mapping[str, np.ndarray],
+    batch: Mapping[str, np.ndarray],
 ) -> None:
     """Compare the outputs of ``model`` with those of the trained weights on one batch."""
     outputs = [replace(target, value=target.output) for target in student.targets]
     names = [target.output for target in outputs]
     trained = bind(student.model, final)
     expose(trained, outputs)
-    batch = next(batches_of(job.data, job.recipe.training.batch_size))
     ours, theirs = (
         run_samples(inference_session(serialize(m), job.cores), names, batch)
         for m in (runnable(model), trained)

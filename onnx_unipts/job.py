@@ -65,6 +65,7 @@ class Job:
     warnings: list[str] = field(default_factory=list)
     synthetic: bool = False
     callbacks: Callbacks = field(default_factory=Callbacks)
+    file_format: str = "dense"
 
     @property
     def pruned(self) -> list[PrunableWeight]:
@@ -85,6 +86,18 @@ class Job:
     def masking(self) -> Masking:
         """How the masks of the weights to prune are made."""
         return Masking(self.pattern, {weight.key: Layout.of(weight) for weight in self.pruned})
+
+    @property
+    def eliminates(self) -> bool:
+        """Whether dead channels are removed from the sparse model.
+
+        Unless told, not from a model in dense format: who asks for that may count on finding every
+        weight in its shape, with its zeros.
+        """
+        wanted = self.recipe.eliminate_dead_channels
+        if wanted is None:
+            return self.pattern.survives_removal and self.file_format != "dense"
+        return wanted
 
     @property
     def replicas(self) -> int:
@@ -177,6 +190,12 @@ def prepare_job(
 
 def _check_plugins(recipe: Recipe, backend: str) -> None:
     """Look up by name what is used only much later."""
+    pattern = parse_pattern(recipe.pattern)
+    if recipe.eliminate_dead_channels and not pattern.survives_removal:
+        raise UsageError(
+            f"--eliminate-dead-channels would break the pattern {pattern.name}: its groups of "
+            "weights lie across channels; leave one of the two out"
+        )
     allocation = recipe.allocation
     check_method(allocation.method)
     for start in allocation.search.starts:

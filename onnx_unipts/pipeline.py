@@ -15,7 +15,7 @@ from onnx_unipts.allocation.file import allocation_document
 from onnx_unipts.allocation.prescribed import allocate_rest
 from onnx_unipts.allocation.problem import History, Kept
 from onnx_unipts.callbacks import Epoch, Generation
-from onnx_unipts.finish import finish
+from onnx_unipts.finish import Finished, finish
 from onnx_unipts.fitness import CandidateEvaluator
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.model import read_tensors, write_tensors
@@ -58,6 +58,7 @@ class Outcome:
     losses: list[float]
     training_seconds: float
     untrained: list[str]
+    finished: Finished
 
 
 def run_compression(job: Job, run: RunDirectory) -> Outcome:
@@ -68,8 +69,8 @@ def run_compression(job: Job, run: RunDirectory) -> Outcome:
     began = time.monotonic()
     state, untrained = _train(job, run, student, search.kept)
     seconds = time.monotonic() - began
-    finish(job, student, state.tensors, search.kept)
-    return Outcome(search, before, state.losses, seconds, untrained)
+    finished = finish(job, student, state.tensors, search.kept)
+    return Outcome(search, before, state.losses, seconds, untrained, finished)
 
 
 def run_search(job: Job, run: RunDirectory) -> SearchOutcome:

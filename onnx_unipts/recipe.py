@@ -141,6 +141,11 @@ class Recipe(_Section):
         description="Which weights may be zero together: unstructured, N:M such as 2:4, or blocks "
         "such as 4x1.",
     )
+    eliminate_dead_channels: bool | None = Field(
+        default=None,
+        description="Remove channels that are dead after training; if unset, where the pattern "
+        "stays whole and the format is not dense.",
+    )
     num_samples: int | None = Field(
         default=None, ge=1, description="Calibration samples; all if unset."
     )

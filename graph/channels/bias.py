@@ -37,7 +37,7 @@ def following_bias(node: ir.Node, trace: Trace) -> tuple[ir.Node, int] | None:
     uses = node.outputs[0].uses()
     if len(uses) != 1 or node.outputs[0].is_graph_output():
         return None
-    user, index = uses[0]
+    user, index = next(iter(uses))
     if user.op_type != "Add" or user.domain:
         return None
     constant = trace.constant(user.inputs[1 - index])

@@ -22,11 +22,13 @@ class Elimination:
 
     Attributes:
         channels: the number of channels that could have been removed, had they been dead.
-        removed: the number of those that were.
+        dead: the number of those that were.
+        removed: the number of those that were removed.
         shapes: by name the shapes of the stored tensors that shrank, before and after.
     """
 
     channels: int = 0
+    dead: int = 0
     removed: int = 0
     shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
 
@@ -50,7 +52,7 @@ def eliminate_dead_channels(model: ir.Model) -> Elimination:
             break
         for name, (before, after) in remove_channels(trace, dead).items():
             result.shapes[name] = (result.shapes.get(name, (before,))[0], after)
-        result.removed += len(dead)
+        result.dead = result.removed = result.removed + len(dead)
     return result
 
 

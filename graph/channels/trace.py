@@ -179,9 +179,9 @@ class Trace:
             return None
         return [int(n) for n in self.require_constant(value, attribute).reshape(-1)]
 
-    def known(self, value: ir.Value) -> Known | None:
+    def known(self, value: ir.Value | None) -> Known | None:
         """Return what is known of ``value`` without running the model."""
-        if value in self._known:
+        if value is not None and value in self._known:
             return self._known[value]
         constant = self.constant(value)
         if constant is None or constant.dtype.kind in "OSU":
@@ -189,7 +189,7 @@ class Trace:
         values = constant if constant.dtype.kind in "iub" else constant.astype(np.float64)
         return Known(values, np.broadcast_to(True, values.shape))
 
-    def known_along(self, value: ir.Value, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    def known_along(self, value: ir.Value | None, axis: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the constant value of each position along a labelled ``axis``, and where it is.
 
         Both have the length of the axis.
@@ -263,8 +263,8 @@ class Trace:
         except CannotTraceError as error:
             self._refuse(node, f"{node_label(node)} ({node.op_type}): {error}")
             return
-        for value in node.inputs:
-            if value is not None and value not in self._touched:
+        for value in filter(None, node.inputs):
+            if value not in self._touched:
                 self._opaque[value] = f"{node_label(node)} ({node.op_type}) takes it as it is"
 
     def end(self) -> None:
@@ -273,9 +273,8 @@ class Trace:
             self._opaque[value] = f"output {value.name} keeps its shape"
         for graph in (graph for graph in self.model.graphs() if graph is not self.model.graph):
             for node in graph:
-                for value in node.inputs:
-                    if value is not None:
-                        self._opaque[value] = f"used within a graph, by {node_label(node)}"
+                for value in filter(None, node.inputs):
+                    self._opaque[value] = f"used within a graph, by {node_label(node)}"
             for value in graph.outputs:
                 self._opaque[value] = "used within a graph"
         for value, why in self._opaque.items():
@@ -292,10 +291,9 @@ class Trace:
         """Compute the outputs of a node that takes nothing but constants."""
         if not node.inputs or node.domain or node.op_type in NOT_FOLDED:
             return
-        arrays = {
-            value: array for value in node.inputs if (array := self.constant(value)) is not None
-        }
-        if any(value is not None and value not in arrays for value in node.inputs):
+        given = list(filter(None, node.inputs))
+        arrays = {v: array for v in given if (array := self.constant(v)) is not None}
+        if len(arrays) < len(set(given)):
             return
         outputs = evaluate(node, arrays, self.opset)
         if outputs is not None:

@@ -126,6 +126,7 @@ class MethodArguments:
     recipe: str
     settings: tuple[str, ...]
     pattern: str | None
+    eliminate_dead_channels: bool | None
     allocation: str | None
     exclude: tuple[str, ...]
     only: tuple[str, ...]
@@ -154,6 +155,7 @@ class MethodArguments:
         values = {
             "sparsity": self.sparsity,
             "pattern": self.pattern,
+            "eliminate_dead_channels": self.eliminate_dead_channels,
             "allocation.method": self.allocation,
             "exclude": self.exclude or None,
             "only": self.only or None,
@@ -328,6 +330,13 @@ method_options = _group(
         metavar="NAME",
         help="Which weights may be zero together: unstructured, N:M (such as 2:4), or blocks of "
         "outputs x inputs (such as 4x1).",
+    ),
+    _method(
+        "--eliminate-dead-channels/--no-eliminate-dead-channels",
+        default=None,
+        help="Remove channels that nothing depends on after training; the outputs stay the same. "
+        "Default: on, but not with N:M and blocks, which would fall apart, nor in dense format, "
+        "where all weights keep their shapes.",
     ),
     _method(
         "--exclude",

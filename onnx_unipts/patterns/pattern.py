@@ -36,11 +36,13 @@ class Pattern(ABC):
         name: as the user writes it, such as ``2:4``.
         fixed_sparsity: the share of zeros that the pattern itself prescribes; None where any goes.
         step: the largest difference between a count that masks may keep and the next one.
+        survives_removal: whether a tensor keeps to the pattern when channels are taken out of it.
     """
 
     name: str
     fixed_sparsity: float | None = None
     step: int = 1
+    survives_removal: bool = False
 
     def objection(self, weight: PrunableWeight) -> str:
         """Return why ``weight`` cannot have this pattern, and so stays dense; empty if it can."""

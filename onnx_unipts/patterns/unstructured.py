@@ -13,6 +13,7 @@ class Unstructured(Pattern):
     """Any weight may be zero: smallest files, faster only in runtimes with sparse kernels."""
 
     name = "unstructured"
+    survives_removal = True
 
     def mask(self, scores: np.ndarray, kept: int, layout: Layout) -> np.ndarray:
         """Keep exactly the ``kept`` largest scores, wherever they are."""

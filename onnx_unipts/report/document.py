@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from onnx_unipts.evaluation import Accuracy, Fidelity
+    from onnx_unipts.graph.channels import Elimination
     from onnx_unipts.graph.prunable import PrunableWeight
 
 __all__ = [
@@ -70,6 +71,7 @@ class Outcome:
         search: ``evaluations``, ``images``, ``best_by_generation``.
         training: ``steps``, ``images``, ``loss``.
         memory_peak_bytes: the largest resident size of the process.
+        eliminated: the dead channels that were removed; None where they were to stay.
         warnings: what the user was warned of.
     """
 
@@ -89,6 +91,7 @@ class Outcome:
     search: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     memory_peak_bytes: int | None = None
+    eliminated: Elimination | None = None
     warnings: Sequence[str] = ()
 
 
@@ -111,6 +114,7 @@ def report_document(outcome: Outcome) -> dict[str, Any]:
             "search": outcome.search,
             "training": outcome.training,
             "memory_peak_bytes": outcome.memory_peak_bytes,
+            "dead_channels": _dead_channels(outcome.eliminated),
             "warnings": outcome.warnings,
         }
     )
@@ -250,6 +254,21 @@ def _accuracy(stages: Mapping[str, Accuracy]) -> dict[str, Any] | None:
         **{stage: accuracy.value for stage, accuracy in stages.items()},
         "interval": {stage: accuracy.interval for stage, accuracy in stages.items()},
         "samples": max(accuracy.samples for accuracy in stages.values()),
+    }
+
+
+def _dead_channels(eliminated: Elimination | None) -> dict[str, Any] | None:
+    """Return how many channels were removed, of how many, and the tensors that shrank by it."""
+    if eliminated is None:
+        return None
+    return {
+        "channels": eliminated.channels,
+        "dead": eliminated.dead,
+        "removed": eliminated.removed,
+        "tensors": [
+            {"name": name, "shape": before, "shape_after": after}
+            for name, (before, after) in eliminated.shapes.items()
+        ],
     }
 
 

@@ -260,6 +260,17 @@ def _facts(report: Document, verb: str) -> Table:
         f"{sparsity['achieved']:.4f} (target {sparsity['target']:g}): "
         f"{sparsity['zeros']:,} of {sparsity['weights']:,} weights {verb}",
     )
+    dead = report.get("dead_channels") or {}
+    if dead.get("dead"):
+        facts.add_row(
+            "dead channels",
+            f"{dead['dead']:,} of {dead['channels']:,}, "
+            + (
+                f"removed from {len(dead['tensors'])} tensors; the outputs stay the same"
+                if dead["removed"]
+                else "kept; --eliminate-dead-channels makes the model smaller and faster"
+            ),
+        )
     for title, key in (("data", "data"), ("measured on", "measured_on")):
         if report.get(key):
             facts.add_row(title, Text(str(report[key]["description"])))

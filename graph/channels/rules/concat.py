@@ -38,7 +38,7 @@ def _joined(trace: Trace, values: list[ir.Value], axis: int) -> np.ndarray | Non
     joined = []
     for part, size in zip(parts, sizes, strict=True):
         if part is None:
-            part = trace.labels.fresh(size)  # type: ignore[arg-type]
+            part = trace.labels.fresh(int(size or 0))
             trace.labels.pin(part, "comes from an input whose channels stay")
         joined.append(part)
     return np.concatenate(joined)
@@ -56,7 +56,7 @@ def _learn(node: ir.Node, trace: Trace, values: list[ir.Value], axis: int) -> No
     shape = [max(each.values.shape[a] for each in present) for a in range(rank)]
     parts = []
     for each, size in zip(known, sizes, strict=True):
-        shape[axis] = size  # type: ignore[call-overload]
+        shape[axis] = size
         nothing = Known(np.zeros([1] * rank), np.zeros([1] * rank, dtype=bool))
         part = each or nothing
         parts.append((np.broadcast_to(part.values, shape), np.broadcast_to(part.mask, shape)))

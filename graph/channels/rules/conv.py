@@ -44,7 +44,8 @@ def _tie_groups(node: ir.Node, trace: Trace, groups: int) -> None:
     """Let whole groups go, or the same channels of all groups: what leaves more choice."""
     entering, leaving = trace.axes(node.inputs[0])[1], trace.axes(node.outputs[0])[1]
     reading = trace.axes(node.inputs[1])[1]
-    assert leaving is not None and reading is not None
+    assert leaving is not None
+    assert reading is not None
     if len(leaving) % groups:
         raise CannotTraceError("its groups are not of one size")
     if entering is None:

@@ -31,8 +31,9 @@ def conv_transpose(node: ir.Node, trace: Trace) -> None:
         added, sure = trace.known_along(bias, 0)
     trace.give(node.outputs[0], (None, leaving, *[None] * len(positions)))
     values, known = trace.known_along(node.inputs[0], 1)
-    used = filters.reshape(*filters.shape[:2], -1).any(axis=2)
+    used = np.asarray(filters.reshape(*filters.shape[:2], -1).any(axis=2))
     constant = (~used | (known & (values == 0))[:, None]).all(axis=0)
     trace.learn_along(node.outputs[0], 1, added + np.zeros(filters.shape[1]), constant & sure)
     if entering is not None:
-        trace.reads.append(Read(node, entering, ~used.any(axis=1), values, known))
+        unread = np.asarray(~used.any(axis=1))
+        trace.reads.append(Read(node, entering, unread, values, known))

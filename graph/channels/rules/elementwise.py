@@ -10,7 +10,7 @@ from onnx_unipts.graph.channels.trace import RULES, CannotTraceError, Trace, ope
 
 __all__ = ["broadcast", "unary"]
 
-UNARY = [
+UNARY = (
     "Abs",
     "Acos",
     "Acosh",
@@ -53,8 +53,8 @@ UNARY = [
     "Tan",
     "Tanh",
     "ThresholdedRelu",
-]
-BROADCAST = [
+)
+BROADCAST = (
     "Add",
     "And",
     "Div",
@@ -75,7 +75,7 @@ BROADCAST = [
     "Sum",
     "Where",
     "Xor",
-]
+)
 OWN = ("com.microsoft.Gelu", "com.microsoft.FastGelu", "com.microsoft.QuickGelu")
 
 

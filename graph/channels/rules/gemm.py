@@ -39,7 +39,7 @@ def gemm(node: ir.Node, trace: Trace) -> None:
         add_to_bias(trace, node, 2, alpha / beta * (constants @ weight), leaving)
 
     able = beta != 0 and (bias is None or trace.constant(bias) is not None)
-    zero = ~weight.any(axis=1)
+    zero = np.asarray(~weight.any(axis=1))
     trace.reads.append(Read(node, entering, zero, values, known, absorb if able else None))
 
 

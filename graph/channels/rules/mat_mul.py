@@ -41,7 +41,8 @@ def _batch(trace: Trace, left: np.ndarray | None, right: np.ndarray | None) -> n
 
 def _by_matrix(node: ir.Node, trace: Trace) -> None:
     left, right = node.inputs
-    assert left is not None and right is not None
+    assert left is not None
+    assert right is not None
     matrix = trace.require_constant(right, "matrix").astype(np.float64)
     entering = trace.axes(left)[-1]
     axis = trace.rank(left) - 1
@@ -58,13 +59,15 @@ def _by_matrix(node: ir.Node, trace: Trace) -> None:
         add_to_bias(trace, *bias, constants @ matrix, trace.axes(node.outputs[0])[-1])
 
     able = absorb if bias is not None else None
-    trace.reads.append(Read(node, entering, ~matrix.any(axis=1), values, known, able))
+    unread = np.asarray(~matrix.any(axis=1))
+    trace.reads.append(Read(node, entering, unread, values, known, able))
 
 
 def _between_activations(node: ir.Node, trace: Trace) -> None:
     """A position can go where either operand is zero."""
     left, right = node.inputs
-    assert left is not None and right is not None
+    assert left is not None
+    assert right is not None
     labels = trace.axes(left)[-1]
     assert labels is not None
     nothing = _zero_along(trace, left, -1) | _zero_along(trace, right, -2)
@@ -75,6 +78,7 @@ def _between_activations(node: ir.Node, trace: Trace) -> None:
 def _zero_along(trace: Trace, value: ir.Value, axis: int) -> np.ndarray:
     constant = trace.constant(value)
     if constant is not None:
-        return ~np.moveaxis(constant, axis, 0).reshape(constant.shape[axis], -1).any(axis=1)
+        slices = np.moveaxis(constant, axis, 0).reshape(constant.shape[axis], -1)
+        return np.asarray(~slices.any(axis=1))
     values, known = trace.known_along(value, trace.rank(value) + axis)
     return known & (values == 0)

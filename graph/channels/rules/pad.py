@@ -34,7 +34,8 @@ def pad(node: ir.Node, trace: Trace) -> None:
     for axis in labelled:
         begin, end = widths.get(axis, (0, 0))
         labels = axes[axis]
-        assert labels is not None and value is not None
+        assert labels is not None
+        assert value is not None
         values, known = trace.known_along(value, axis)
         if around and filling is not None:
             known = known & (values == filling)

@@ -46,10 +46,11 @@ def resize(node: ir.Node, trace: Trace) -> None:
     value = node.inputs[0]
     axes = trace.axes(value)
     chosen = list(node.attributes.get_ints("axes", range(len(axes))))
+    scales = trace.constant(operand(node, 1 if node.op_type == "Upsample" else 2))
     before, after = trace.dims(value), trace.dims(node.outputs[0])  # type: ignore[arg-type]
-    for axis, labels in enumerate(axes):
-        resized = any(axis == a % len(axes) for a in chosen)
-        if labels is not None and resized and before[axis] != after[axis]:
+    for place, axis in enumerate(a % len(axes) for a in chosen):
+        kept = scales is not None and scales.size > place and scales[place] == 1
+        if axes[axis] is not None and not kept and before[axis] != after[axis]:
             raise CannotTraceError("it resizes an axis of channels")
     trace.give(node.outputs[0], axes)
     _resize_sizes(node, trace, axes, chosen)
@@ -59,7 +60,7 @@ def resize(node: ir.Node, trace: Trace) -> None:
         "tf_crop_and_resize"
     )
     if len(labelled) == 1 and mode in ("nearest", "linear") and not cropped:
-        values, known = trace.known_along(value, labelled[0])  # type: ignore[arg-type]
+        values, known = trace.known_along(value, labelled[0])
         trace.learn_along(node.outputs[0], labelled[0], values, known)
 
 

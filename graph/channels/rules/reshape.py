@@ -260,7 +260,7 @@ def _carrier(flat: np.ndarray, sizes: list[int]) -> tuple[int, np.ndarray]:
 def _learn(
     node: ir.Node, trace: Trace, value: ir.Value, before: Sequence[Dim], after: Sequence[Dim]
 ) -> None:
-    """Constants by channel stay so where the channels stay on an axis of their own or are spread."""
+    """Constants of channels stay so where channels stay on an axis of their own or are spread."""
     axes, given = trace.axes(value), trace.axes(node.outputs[0])
     ins = [axis for axis, labels in enumerate(axes) if labels is not None]
     outs = [axis for axis, labels in enumerate(given) if labels is not None]
@@ -272,7 +272,8 @@ def _learn(
         return
     values, known_ = trace.known_along(value, ins[0])
     labels, spread = axes[ins[0]], given[outs[0]]
-    assert labels is not None and spread is not None
+    assert labels is not None
+    assert spread is not None
     if not np.isin(spread, labels).all() or len(np.unique(labels)) != len(labels):
         return
     order = np.argsort(labels)

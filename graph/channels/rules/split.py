@@ -60,7 +60,8 @@ def slice_(node: ir.Node, trace: Trace) -> None:
         trace.give(node.outputs[0], axes)
         return
     starts, ends = trace.numbers(node, "starts", 1), trace.numbers(node, "ends", 2)
-    assert starts is not None and ends is not None
+    assert starts is not None
+    assert ends is not None
     cut = trace.numbers(node, "axes", 3) or list(range(len(starts)))
     steps = trace.numbers(node, "steps", 4) or [1] * len(starts)
     for place, axis in enumerate(cut):

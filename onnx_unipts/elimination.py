@@ -1,0 +1,73 @@
+"""Removing dead channels from a finished model, if its outputs stay the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_unipts.evaluation import run_samples
+from onnx_unipts.graph.channels import Elimination, eliminate_dead_channels
+from onnx_unipts.graph.cleanup import runnable
+from onnx_unipts.graph.model import serialize
+from onnx_unipts.job import Job
+from onnx_unipts.training.ort import inference_session
+
+__all__ = ["TOLERANCE", "largest_difference", "without_dead_channels"]
+
+# Sums over fewer terms round differently.
+TOLERANCE = 1e-5
+HALF_TOLERANCE = 1e-2
+
+
+def without_dead_channels(
+    job: Job, model: ir.Model, batch: Mapping[str, np.ndarray]
+) -> tuple[ir.Model, Elimination | None]:
+    """Return ``model`` without its dead channels, and what was removed.
+
+    It is verified on ``batch``: where an output would change, relative to its largest value, by
+    more than 1e-5, or 1e-2 in half precision, the model stays as it is, with a warning. Where they
+    are to stay, they are counted all the same; None stands for a pattern that they belong to.
+    """
+    if not job.pattern.survives_removal:
+        return model, None
+    smaller = model.clone()
+    eliminated = eliminate_dead_channels(smaller)
+    if not eliminated.removed:
+        return model, eliminated
+    if not job.eliminates:
+        return model, replace(eliminated, removed=0, shapes={})
+    difference = largest_difference(job, model, smaller, batch)
+    if difference <= tolerance(job):
+        return smaller, eliminated
+    job.warn(f"dead channels stay: an output would change by {difference:.1e} without them")
+    return model, replace(eliminated, removed=0, shapes={})
+
+
+def tolerance(job: Job) -> float:
+    """Return the relative difference that rounding explains."""
+    half = any(weight.dtype in ("FLOAT16", "BFLOAT16") for weight in job.pruned)
+    return HALF_TOLERANCE if half else TOLERANCE
+
+
+def largest_difference(
+    job: Job, model: ir.Model, other: ir.Model, batch: Mapping[str, np.ndarray]
+) -> float:
+    """Return the largest difference of an output, relative to its largest value."""
+    names = [str(output.name) for output in model.graph.outputs]
+    ours, theirs = (
+        run_samples(inference_session(serialize(runnable(m)), job.cores), names, batch)
+        for m in (model, other)
+    )
+    return max(map(_difference, ours, theirs))
+
+
+def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
+    if ours.shape != theirs.shape:
+        return float("inf")
+    if not ours.size:
+        return 0.0
+    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
+    return float(np.abs(ours - theirs).max() / (np.abs(ours).max() + 1e-6))
