@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import pkgutil
 import threading
@@ -49,7 +50,9 @@ class Registry(Mapping[str, T], Generic[T]):
         self._discover()
         if name not in self._plugins:
             known = ", ".join(self)
-            raise UsageError(f"unknown {self.kind} {name!r}; known: {known}")
+            close = difflib.get_close_matches(name, self, n=1)
+            hint = f" (did you mean {close[0]}?)" if close else ""
+            raise UsageError(f"unknown {self.kind} {name!r}{hint}; known: {known}")
         return self._plugins[name]
 
     def __contains__(self, name: object) -> bool:

@@ -16,9 +16,11 @@ from onnx_unipts.calibration import (
     CalibrationData,
     Preprocessing,
     input_signature,
+    is_synthetic,
     load_calibration_data,
 )
 from onnx_unipts.callbacks import Callbacks, Epoch, Generation
+from onnx_unipts.data_check import check_outputs, value_ranges
 from onnx_unipts.environment import check_training_runtime, versions
 from onnx_unipts.evaluation import Accuracy, Fidelity, compare, measure_accuracy, outputs_of
 from onnx_unipts.external_data import data_files
@@ -186,8 +188,16 @@ def evaluate(
         num_samples=num_samples,
         seed=seed,
     )
-    (progress or Quiet()).message(f"data: {loaded.description}")
+    shown = progress or Quiet()
+    shown.message(f"data: {loaded.description}")
+    for line in value_ranges(loaded):
+        shown.message(line)
     targets = choose_targets(model)
+    if not is_synthetic(data):
+        found = check_outputs(file_session(dense, cores), targets, loaded)
+        loaded.warnings += found
+    for warning in loaded.warnings:
+        shown.warning(warning)
     _check_same_signature(model, other, sparse)
     outputs = [outputs_of(file_session(path, cores), targets, loaded) for path in (dense, sparse)]
     measured = [measure_accuracy(targets, values, loaded.labels) for values in outputs]

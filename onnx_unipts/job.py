@@ -20,10 +20,12 @@ from onnx_unipts.calibration import (
     CalibrationData,
     Preprocessing,
     input_signature,
+    is_synthetic,
     load_calibration_data,
     require_batch,
 )
 from onnx_unipts.callbacks import Callbacks
+from onnx_unipts.data_check import check_file, value_ranges
 from onnx_unipts.environment import versions
 from onnx_unipts.external_data import data_files, digest
 from onnx_unipts.fitness import BACKENDS, FITNESS
@@ -152,6 +154,7 @@ def prepare_job(
     """
     sparsity = target_sparsity(parse_pattern(recipe.pattern), recipe.sparsity)
     _check_plugins(recipe, backend)
+    preprocessing = preprocessing or recipe.preprocessing.options()
     path = Path(model)
     dense = load_model(path)
     weights = _weights(dense, path, recipe)
@@ -177,15 +180,31 @@ def prepare_job(
         jobs or available_cores(),
         backend,
         progress,
-        synthetic=data is None,
+        synthetic=is_synthetic(data),
     )
     counts = {weight.key: weight.count for weight in job.pruned}
     method = recipe.allocation.method
     check_prescribed(method, job.pattern, counts, job.sparsity, job.prescribed)
-    progress.message(f"calibration data: {loaded.description}")
-    for warning in loaded.warnings:
-        job.warn(warning)
+    _present_data(job)
     return job
+
+
+def _present_data(job: Job) -> None:
+    """Say what the data is and what was assumed about it, and what looks wrong with it."""
+    described = {"calibration data": job.data}
+    if job.eval_data is not None:
+        described["evaluation data"] = job.eval_data
+    for name, data in described.items():
+        job.progress.message(f"{name}: {data.description}")
+        for line in value_ranges(data):
+            job.progress.message(line)
+        for warning in data.warnings:
+            job.warn(warning)
+    if job.synthetic:
+        described.pop("calibration data")
+    for name, data in described.items():
+        for warning in check_file(job.path, job.dense, data, job.cores):
+            job.warn(f"{name}: {warning}")
 
 
 def _check_plugins(recipe: Recipe, backend: str) -> None:

@@ -13,11 +13,13 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
+from onnx_unipts import calibration
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.yaml_text import read_yaml, write_yaml
 
 __all__ = [
     "Allocation",
+    "Preprocessing",
     "Recipe",
     "Search",
     "Training",
@@ -128,6 +130,26 @@ class Training(_Section):
     augment: bool = Field(default=True, description="Crop and flip images.")
 
 
+class Preprocessing(_Section):
+    """How files become a model's inputs (`onnx_unipts.calibration.Preprocessing`)."""
+
+    preset: str | None = Field(default=None, description="Mean, std and scale of known models.")
+    mean: tuple[float, ...] | None = Field(default=None, description="Subtracted from pixels.")
+    std: tuple[float, ...] | None = Field(default=None, description="Divides pixels.")
+    scale: float | None = Field(default=None, gt=0, description="Factor on pixels before the mean.")
+    channel_order: Literal["rgb", "bgr"] | None = Field(
+        default=None, description="Order in which the model takes the channels."
+    )
+    resize: int | None = Field(default=None, ge=1, description="Length of the shorter side.")
+    crop: int | None = Field(default=None, ge=1, description="Side of the centre square.")
+    layout: Literal["nchw", "nhwc"] | None = Field(default=None, description="Axes of images.")
+    tokenizer: str | None = Field(default=None, description="Tokenizer file of a text.")
+
+    def options(self) -> calibration.Preprocessing:
+        """Return what calibration data is loaded with. Raises `UsageError`."""
+        return calibration.Preprocessing(**self.model_dump())
+
+
 class Recipe(_Section):
     """One compression method with all its settings."""
 
@@ -159,6 +181,7 @@ class Recipe(_Section):
     layer_sparsity: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
         default={}, description="Sparsity of the weights that a regular expression matches."
     )
+    preprocessing: Preprocessing = Preprocessing()
     allocation: Allocation = Allocation()
     training: Training = Training()
 
@@ -204,7 +227,11 @@ def load_recipe(source: str | os.PathLike[str]) -> Recipe:
         )
     path = Path(name)
     if not path.is_file():
-        raise UsageError(f"unknown recipe {name!r}: neither a file nor one of {', '.join(shipped)}")
+        close = difflib.get_close_matches(name, shipped, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
+        raise UsageError(
+            f"unknown recipe {name!r}{hint}: neither a file nor one of {', '.join(shipped)}"
+        )
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -301,7 +328,7 @@ def _kind(annotation: Any, bounds: str = "") -> str:
     if origin is Literal:
         return f"one of {', '.join(arguments)}"
     if origin is tuple:
-        return "a list of strings"
+        return "a list of numbers" if arguments[0] is float else "a list of strings"
     if origin is dict:
         return "regular expressions with a number of at least 0 and below 1 each"
     if arguments:

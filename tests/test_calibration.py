@@ -340,7 +340,7 @@ class TestPreprocessing:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            (Preprocessing(mean=(0.5,)), "--mean has 1 numbers, but the model's input has 3 "),
+            (Preprocessing(mean=(0.5, 0)), "--mean has 2 numbers, but the model's input has 3 "),
             (Preprocessing(std=(1.0, 1.0)), "--std has 2 numbers"),
             (Preprocessing(crop=7), "--crop 7 contradicts .* height is 8"),
             (Preprocessing(resize=7), "--resize 7 is smaller"),

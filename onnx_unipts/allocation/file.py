@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,8 +17,11 @@ __all__ = ["allocate", "allocation_document", "check_method", "read_allocation"]
 def check_method(method: str) -> None:
     """Raise `UsageError` unless ``method`` is an allocator's name or a file."""
     if method not in ALLOCATORS and not Path(method).is_file():
+        close = difflib.get_close_matches(method, ALLOCATORS, n=1)
+        hint = f" (did you mean {close[0]}?)" if close else ""
         raise UsageError(
-            f"unknown allocation {method!r}: neither a file nor one of {', '.join(ALLOCATORS)}"
+            f"unknown allocation {method!r}{hint}: neither a file nor one of "
+            f"{', '.join(ALLOCATORS)}"
         )
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from onnx_unipts.calibration.preprocessing import Layout, Normalization
+from onnx_unipts.calibration.preprocessing import ChannelOrder, Layout, Normalization
 from onnx_unipts.graph.errors import UsageError
 
 __all__ = ["ArrayColumn", "CalibrationData", "Column", "ImageColumn", "Jitter"]
@@ -78,13 +78,15 @@ class ImageColumn:
 
     ``pixels`` is uint8 of shape (samples, channels, height, width), or (samples, height, width,
     channels) if ``layout`` is nhwc; batches have ``dtype``, a floating one, or uint8 for models
-    that take the pixels themselves (``normalization`` is then None).
+    that take the pixels themselves (``normalization`` is then None). ``order`` is that of the
+    channels.
     """
 
     pixels: np.ndarray
     layout: Layout
     normalization: Normalization | None
     dtype: np.dtype
+    order: ChannelOrder = "rgb"
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -152,6 +154,10 @@ class CalibrationData:
     def input_names(self) -> list[str]:
         """The names of the model's inputs, in the model's order."""
         return list(self._columns)
+
+    def column(self, name: str) -> Column:
+        """Return all samples of the input ``name``, also those that a subset leaves out."""
+        return self._columns[name]
 
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """Return what the model is fed for ``indices``: int (batch,), first axis of each array."""

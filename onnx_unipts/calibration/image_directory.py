@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from onnx_unipts.calibration.preprocessing import (
 )
 from onnx_unipts.calibration.signature import InputSpec
 from onnx_unipts.calibration.source import Request, Source, as_path, only_input, sources
+from onnx_unipts.calibration.storage import room_for
 from onnx_unipts.graph.errors import UsageError
 
 __all__ = ["IMAGE_SUFFIXES", "ImageDirectory"]
@@ -66,21 +68,28 @@ class ImageDirectory(Source):
                 f"{request.num_samples} samples were asked for, but {directory} holds only "
                 f"{len(images.rows)} readable images"
             )
-        column = ImageColumn(images.pixels, layout, normalization, spec.dtype)
-        chosen = None if labels is None else labels[images.rows]
-        description = _description(directory, frame, layout, request.options, chosen)
+        channel_order = request.options.channel_order or "rgb"
+        column = ImageColumn(images.pixels, layout, normalization, spec.dtype, channel_order)
+        order = np.argsort(images.rows)
+        chosen = None if labels is None else labels[images.rows[order]]
+        description = _description(directory, frame, layout, request.options, normalization, chosen)
         return CalibrationData(
             {spec.name: column},
             chosen,
             description=description,
             skipped=len(images.skipped),
             warnings=warnings,
+            rows=order,
         )
 
 
 @dataclass(frozen=True)
 class _Images:
-    """What was read: uint8 pixels in the model's layout, and which of the paths they are."""
+    """What was read: uint8 pixels in the model's layout, and which of the paths they are.
+
+    ``skipped`` are paths that could not be read, with the reason. Where some were replaced by
+    others, ``rows`` are not in ascending order.
+    """
 
     pixels: np.ndarray
     rows: np.ndarray
@@ -183,7 +192,7 @@ def _read(
         order = np.random.default_rng(request.seed).permutation(count)
     size = (frame.height, frame.width)
     shape = (frame.channels, *size) if layout == "nchw" else (*size, frame.channels)
-    pixels = np.empty((wanted, *shape), np.uint8)
+    pixels = room_for((wanted, *shape), np.dtype(np.uint8))
     rows: list[int] = []
     skipped: list[tuple[Path, str]] = []
     while len(rows) < wanted and len(order):
@@ -191,10 +200,13 @@ def _read(
         taken, order = np.sort(order[:missing]), order[missing:]
         free = pixels[len(rows) :]
         channels_last = free.transpose(0, 2, 3, 1) if layout == "nchw" else free
+        if request.options.channel_order == "bgr" and frame.channels == 3:
+            channels_last = channels_last[..., ::-1]
         reasons = decode_images([paths[row] for row in taken], frame, channels_last)
         good = [at for at, reason in enumerate(reasons) if reason is None]
-        if len(good) < len(taken):
-            free[: len(good)] = free[good]
+        for at, kept in enumerate(good):
+            if at < kept:
+                free[at] = free[kept]
         rows += [int(taken[at]) for at in good]
         skipped += [(paths[taken[at]], r) for at, r in enumerate(reasons) if r is not None]
     if not rows:
@@ -204,17 +216,17 @@ def _read(
             f"{path.name} ({reason})"
         )
     pixels = pixels[: len(rows)]
-    if sorted(rows) != rows:
-        pixels = pixels[np.argsort(rows)]
-    return _Images(pixels, np.sort(rows), sorted(skipped))
+    return _Images(pixels, np.array(rows), sorted(skipped))
 
 
 def _normalization(spec: InputSpec, options: Preprocessing, channels: int) -> Normalization | None:
     if spec.dtype.kind == "f":
         return Normalization.of(options, channels)
-    if options.mean is None and options.std is None:
+    if not options.normalizes:
         return None
-    raise UsageError(f"the model's input {spec} takes pixels as they are; drop --mean and --std")
+    raise UsageError(
+        f"the model's input {spec} takes pixels as they are; drop --preprocessing, --mean and --std"
+    )
 
 
 def _skipped_warning(images: _Images) -> str:
@@ -227,10 +239,22 @@ def _description(
     frame: Frame,
     layout: str,
     options: Preprocessing,
+    normalization: Normalization | None,
     labels: np.ndarray | None,
 ) -> str:
     size = f"{frame.width}x{frame.height}x{frame.channels}"
     classes = "without labels" if labels is None else f"in {len(np.unique(labels))} classes"
-    mean = "0" if options.mean is None else ",".join(f"{value:g}" for value in options.mean)
-    std = "1" if options.std is None else ",".join(f"{value:g}" for value in options.std)
-    return f"images of {size} {classes} from {directory}, {layout.upper()}, mean {mean}, std {std}"
+    order = "BGR, " if options.channel_order == "bgr" else ""
+    how = f"{layout.upper()}, {order}{_range(options, normalization)}"
+    return f"images of {size} {classes} from {directory}, {how}"
+
+
+def _range(options: Preprocessing, normalization: Normalization | None) -> str:
+    """Return in words what pixels of 0..255 become."""
+    if normalization is None:
+        return "pixels as they are"
+    mean, std, scale = options.values
+    numbers = [",".join(f"{value:g}" for value in values) for values in (mean, std)]
+    factor = "" if math.isclose(scale, 1 / 255) else f"pixels times {scale:g}, "
+    preset = "" if options.preset is None else f" ({options.preset})"
+    return f"{factor}mean {numbers[0]}, std {numbers[1]}{preset}"

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from onnx_unipts.calibration.presets import find_preset
 from onnx_unipts.calibration.signature import Dimension, InputSpec
 from onnx_unipts.graph.errors import UsageError
 
 __all__ = [
+    "ChannelOrder",
     "Layout",
     "Normalization",
     "Preprocessing",
@@ -22,6 +25,7 @@ __all__ = [
 ]
 
 Layout = Literal["nchw", "nhwc"]
+ChannelOrder = Literal["rgb", "bgr"]
 
 _CHANNELS = (1, 3, 4)
 
@@ -30,11 +34,14 @@ _CHANNELS = (1, 3, 4)
 class Preprocessing:
     """What the user said about preprocessing. Value fed = (pixel * scale - mean) / std.
 
-    ``mean`` and ``std`` hold one number per channel (None: 0 and 1), ``scale`` applies to pixels
-    of 0..255. ``resize`` is the length of the shorter side in pixels, ``crop`` that of the centre
-    square cut out after it; both default to what the model's input asks for. ``layout`` overrides
-    what the model's shape says. ``augment_arrays`` lets arrays that look like images be cropped
-    and flipped as images are.
+    ``mean`` and ``std`` hold one number per channel, or one for all (None: 0 and 1), in the order
+    in which the model takes the channels; ``scale`` applies to pixels of 0..255 (None: 1 / 255).
+    ``preset`` names one of `presets.PRESETS`, which stands for those that are None.
+    ``channel_order`` is the model's: images are read as RGB (None), ``bgr`` swaps that. ``resize``
+    is the length of the shorter side in pixels, ``crop`` that of the centre square cut out after
+    it; both default to what the model's input asks for. ``layout`` overrides what the model's shape
+    says. ``augment_arrays`` lets arrays that look like images be cropped and flipped as images are.
+    ``tokenizer`` is the file of a tokenizer, for files of text.
     """
 
     mean: tuple[float, ...] | None = None
@@ -42,8 +49,11 @@ class Preprocessing:
     resize: int | None = None
     crop: int | None = None
     layout: Layout | None = None
-    scale: float = 1 / 255
+    scale: float | None = None
     augment_arrays: bool = False
+    preset: str | None = None
+    channel_order: ChannelOrder | None = None
+    tokenizer: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         """Raise `UsageError` for numbers that cannot be meant."""
@@ -61,12 +71,31 @@ class Preprocessing:
             )
         if self.layout not in (None, "nchw", "nhwc"):
             raise UsageError(f"--layout is {self.layout!r}; allowed are nchw and nhwc")
+        if self.channel_order not in (None, "rgb", "bgr"):
+            raise UsageError(f"--channel-order is {self.channel_order!r}; allowed are rgb and bgr")
+        if self.preset is not None:
+            find_preset(self.preset)
+
+    @property
+    def normalizes(self) -> bool:
+        """Whether anything was said about the range of values."""
+        return (self.mean, self.std, self.scale, self.preset) != (None, None, None, None)
 
     @property
     def concerns_pixels(self) -> bool:
         """Whether anything was said about how pixels become values."""
-        said = (self.mean, self.std, self.resize, self.crop, self.scale)
-        return said != (None, None, None, None, 1 / 255)
+        said = (self.resize, self.crop, self.channel_order)
+        return self.normalizes or said != (None, None, None)
+
+    @property
+    def values(self) -> tuple[tuple[float, ...], tuple[float, ...], float]:
+        """Mean, std and scale that hold: what was said, else the preset's, else the default."""
+        preset = find_preset(self.preset or "zero-one")
+        return (
+            preset.mean if self.mean is None else self.mean,
+            preset.std if self.std is None else self.std,
+            preset.scale if self.scale is None else self.scale,
+        )
 
 
 @dataclass(frozen=True)
@@ -79,9 +108,10 @@ class Normalization:
     @classmethod
     def of(cls, options: Preprocessing, channels: int) -> Normalization:
         """Return the normalization; `UsageError` if mean or std do not match ``channels``."""
-        mean = _per_channel("mean", options.mean, 0.0, channels)
-        std = _per_channel("std", options.std, 1.0, channels)
-        return cls((options.scale / std).astype(np.float32), (-mean / std).astype(np.float32))
+        given_mean, given_std, scale = options.values
+        mean = _per_channel("mean", given_mean, channels)
+        std = _per_channel("std", given_std, channels)
+        return cls((scale / std).astype(np.float32), (-mean / std).astype(np.float32))
 
 
 def image_layout(spec: InputSpec, options: Preprocessing) -> Layout:
@@ -108,7 +138,7 @@ def image_layout(spec: InputSpec, options: Preprocessing) -> Layout:
     if isinstance(channels, int) and channels not in _CHANNELS:
         raise UsageError(
             f"--layout {options.layout} contradicts the model's input {spec}: it would have "
-            f"{channels} channels, images have 1, 3 or 4"
+            f"{channels} channels, images have 1, 3 or 4; leave --layout out"
         )
     return options.layout
 
@@ -138,14 +168,10 @@ def _fitting_layouts(shape: Sequence[Dimension]) -> list[Layout]:
     return [layout for layout in layouts if shape[channel_axis(layout)] in _CHANNELS]
 
 
-def _per_channel(
-    name: str, values: tuple[float, ...] | None, default: float, channels: int
-) -> np.ndarray:
-    if values is None:
-        return np.full(channels, default)
-    if len(values) != channels:
+def _per_channel(name: str, values: tuple[float, ...], channels: int) -> np.ndarray:
+    if len(values) not in (1, channels):
         raise UsageError(
             f"--{name} has {len(values)} numbers, but the model's input has {channels} channels; "
-            "give one number per channel"
+            "give one number per channel, or one for all"
         )
-    return np.asarray(values, np.float64)
+    return np.broadcast_to(np.asarray(values, np.float64), (channels,))

@@ -149,9 +149,12 @@ def _cast(array: np.ndarray, spec: InputSpec, where: str) -> np.ndarray:
         )
     if array.dtype.kind == "U" and spec.dtype.kind == "O":
         return array.astype(object)
+    remedy = f"convert the array with astype({str(spec.dtype)!r}), where that is what is meant"
+    if spec.dtype.kind == "f" and array.dtype == np.uint8:
+        remedy = "normalise the pixels as in training, or give a directory of images"
     raise UsageError(
-        f"{where}: input {spec.name!r} has dtype {array.dtype}, expected {spec.dtype}"
-        + ("; objects are refused" if array.dtype.kind == "O" else "")
+        f"{where}: input {spec.name!r} has dtype {array.dtype}, expected {spec.dtype}; "
+        + ("objects are refused" if array.dtype.kind == "O" else remedy)
     )
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "Source",
     "as_path",
     "draw",
+    "is_synthetic",
     "load_calibration_data",
     "only_input",
     "require_batch",
@@ -37,6 +38,9 @@ class Request:
     options: Preprocessing
     num_samples: int | None
     seed: int
+
+
+SYNTHETIC = "synthetic"
 
 
 class Source(ABC):
@@ -66,9 +70,9 @@ def load_calibration_data(
 ) -> CalibrationData:
     """Load the data that ``source`` stands for, checked against ``signature``.
 
-    ``source`` is None (synthetic inputs), the path of a directory of images, of an .npy or .npz
-    file or of a directory of .npz, ``script.py:function``, a dict of arrays by input name, an
-    iterable of such dicts, or an object with ``get_next()`` as onnxruntime's
+    ``source`` is None or "synthetic" (inputs made up by the seed), the path of a file or directory
+    that one of `sources` reads, ``script.py:function``, a dict of arrays by input name, an iterable
+    of such dicts, or an object with ``get_next()`` as onnxruntime's
     CalibrationDataReader. ``num_samples`` of them are drawn without replacement by ``seed``; from
     an iterable, a script or a reader the first ones are taken.
 
@@ -92,6 +96,11 @@ def require_batch(data: CalibrationData, batch_size: int) -> None:
         f"too few samples for one batch: found {data.description}; a batch takes "
         f"{batch_size}: give more data, or --batch-size {len(data)} or smaller"
     )
+
+
+def is_synthetic(source: Any) -> bool:
+    """Return whether ``source`` stands for inputs that are made up."""
+    return source is None or (isinstance(source, str) and source == SYNTHETIC)
 
 
 def as_path(source: Any) -> Path | None:

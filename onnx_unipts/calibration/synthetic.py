@@ -17,7 +17,7 @@ from onnx_unipts.calibration.preprocessing import (
     channel_axis,
 )
 from onnx_unipts.calibration.signature import InputSpec
-from onnx_unipts.calibration.source import Request, Source, sources
+from onnx_unipts.calibration.source import Request, Source, is_synthetic, sources
 from onnx_unipts.graph.errors import UsageError
 
 __all__ = ["Synthetic", "dead_leaves"]
@@ -39,7 +39,7 @@ class Synthetic(Source):
     @staticmethod
     def matches(source: Any) -> bool:
         """See `Source`."""
-        return source is None
+        return is_synthetic(source)
 
     @staticmethod
     def load(source: Any, request: Request) -> CalibrationData:

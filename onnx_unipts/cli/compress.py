@@ -125,12 +125,13 @@ def compress(
     if sweep is not None and (target is not None or method.sparsity is not None):
         raise UsageError("--sweep gives the sparsities; leave out --sparsity and --target")
     recipe = method.load(sparsity_needed=target is None and sweep is None)
+    recipe = recipe.with_settings(inputs.settings())
     output = check_output_file(
         output or model.with_name(f"{model.stem}.sparse.onnx"), "--output", model
     )
     if save_recipe is not None:
         check_output_file(save_recipe, "--save-recipe", model)
-    preprocessing, input_shapes = inputs.preprocessing(), inputs.input_shapes()
+    input_shapes = inputs.input_shapes()
 
     import onnx_unipts
     from onnx_unipts.report.terminal import print_comparison, print_plan, print_report
@@ -140,7 +141,6 @@ def compress(
         "data": inputs.data,
         "eval_data": eval_data,
         "recipe": recipe,
-        "preprocessing": preprocessing,
         "input_shapes": input_shapes,
         "run_dir": run.run_dir,
         "resume": run.resume,

@@ -35,6 +35,9 @@ __all__ = [
 
 VERBOSE = "onnx_unipts.verbose"
 COMMAND = "onnx_unipts.command"
+PREPROCESSING = (
+    "preset", "mean", "std", "channel_order", "resize", "crop", "layout", "tokenizer"
+)  # fmt: skip
 HEADINGS = ("Method", "Data", "Output", "Run", "Help")
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -95,21 +98,27 @@ class DataArguments:
     """Where inputs come from and how they are prepared."""
 
     data: str | None
+    preset: str | None
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
+    channel_order: str | None
     resize: int | None
     crop: int | None
     layout: str | None
+    tokenizer: str | None
     input_shape: tuple[str, ...]
 
     def preprocessing(self) -> Preprocessing:
         """Return the preprocessing object. Raises `UsageError`."""
         from onnx_unipts.calibration import Preprocessing
 
-        layout: Any = self.layout
-        return Preprocessing(
-            mean=self.mean, std=self.std, resize=self.resize, crop=self.crop, layout=layout
-        )
+        said: dict[str, Any] = {name: getattr(self, name) for name in PREPROCESSING}
+        return Preprocessing(**said)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what was said about preprocessing as settings of a recipe."""
+        said = {f"preprocessing.{name}": getattr(self, name) for name in PREPROCESSING}
+        return {key: value for key, value in said.items() if value is not None}
 
     def input_shapes(self) -> dict[str, tuple[int, ...]]:
         """Return the given shapes by input name. Raises `UsageError`."""
@@ -275,8 +284,20 @@ data_options = _group(
         "x.npz with one array per input name, x.npy, or script.py:function. Without it, synthetic "
         "inputs are made from the model's signature, at a loss of accuracy.",
     ),
+    _data(
+        "--preprocessing",
+        "preset",
+        metavar="NAME",
+        help="How pixels become values: imagenet, imagenet-tf, cifar10, zero-one, minus-one-one or "
+        "zero-255; default: zero-one.",
+    ),
     _data("--mean", type=Numbers(), metavar="X,X,X", help="Subtracted from pixels of 0 to 1."),
     _data("--std", type=Numbers(), metavar="X,X,X", help="Divides pixels after the mean."),
+    _data(
+        "--channel-order",
+        type=click.Choice(["rgb", "bgr"]),
+        help="Order in which the model takes the channels of images; default: rgb.",
+    ),
     _data(
         "--resize", type=click.IntRange(1), metavar="N", help="Resize the shorter side to N pixels."
     ),
@@ -287,6 +308,11 @@ data_options = _group(
         "--layout",
         type=click.Choice(["nchw", "nhwc"]),
         help="Axes of images; read from the model if not given.",
+    ),
+    _data(
+        "--tokenizer",
+        metavar="FILE",
+        help="tokenizer.json for a text; default: the one beside the text.",
     ),
     _data(
         "--input-shape",

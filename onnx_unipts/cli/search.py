@@ -58,8 +58,8 @@ def search(
     from onnx_unipts.environment import check_training_runtime
 
     check_training_runtime()
-    recipe = method.load()
-    preprocessing, input_shapes = inputs.preprocessing(), inputs.input_shapes()
+    recipe = method.load().with_settings(inputs.settings())
+    input_shapes = inputs.input_shapes()
 
     import onnx_unipts
     from onnx_unipts.report.terminal import print_plan, print_search
@@ -68,7 +68,6 @@ def search(
         model,
         data=inputs.data,
         recipe=recipe,
-        preprocessing=preprocessing,
         input_shapes=input_shapes,
         run_dir=run.run_dir,
         resume=run.resume,
