@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import mmap
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -15,6 +16,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
 
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
+from onnx_unipts.graph.packing import unpack
 
 __all__ = [
     "Scope",
@@ -42,26 +44,35 @@ EXTERNAL_ALIGNMENT = 64
 Scope = ir.Graph | ir.Function
 
 
-def load_model(path: str | os.PathLike[str]) -> ir.Model:
+def load_model(path: str | os.PathLike[str], *, unpacked: bool = True) -> ir.Model:
     """Read an ONNX file; external data is memory-mapped and independent of the file from then on.
 
-    Sparse initializers become dense in memory and sparse again when saved. Nothing is refused that
-    a runtime may accept: the strict checker of the onnx package is not asked.
+    Sparse initializers become dense in memory and sparse again when saved. Packed weights become
+    plain tensors (`onnx_unipts.graph.packing`), and stay so; without ``unpacked`` they are checked
+    and left as they are. Nothing is refused that a runtime may accept: the strict checker of the
+    onnx package is not asked.
 
     Raises `UnsupportedModelError` for a file that is missing, not ONNX, truncated or empty, of an
-    IR version or opset newer than the installed onnx knows, or with external data that is missing,
-    too short, or outside the directory of the model.
+    IR version or opset newer than the installed onnx knows, with external data that is missing,
+    too short, or outside the directory of the model, or with sparse or packed weights whose indices
+    or counts do not fit.
     """
     path = Path(path)
     proto = _parse(path)
     _check_versions(proto, path)
     try:
         model = from_proto(proto)
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"{path}: {error}") from error
     except Exception as error:
         reason = str(_first_cause(error)).splitlines()[0]
         raise UnsupportedModelError(f"{path}: not a valid ONNX graph: {reason}") from error
     _map_external_data(model, path)
     _check_tensors(model, path)
+    try:
+        unpack(model if unpacked else model.clone())
+    except UnsupportedModelError as error:
+        raise UnsupportedModelError(f"{path}: {error}") from error
     return model
 
 
@@ -459,15 +470,21 @@ def _densify(proto: onnx.ModelProto) -> set[str]:
     names: set[str] = set()
     for graph in _proto_graphs(proto):
         if isinstance(graph, onnx.GraphProto):
+            dense = {tensor.name for tensor in graph.initializer}
             for sparse in graph.sparse_initializer:
+                if sparse.values.name in dense:
+                    raise UnsupportedModelError(
+                        f"tensor {sparse.values.name!r} is stored twice, dense and sparse, and "
+                        "runtimes differ in which they use"
+                    )
                 graph.initializer.append(_dense_tensor(sparse))
                 names.add(sparse.values.name)
             graph.ClearField("sparse_initializer")
         for node in graph.node:
             for attribute in node.attribute:
                 if node.op_type == "Constant" and attribute.name == "sparse_value":
-                    dense = _dense_tensor(attribute.sparse_tensor)
-                    attribute.CopyFrom(onnx.helper.make_attribute("value", dense))
+                    value = _dense_tensor(attribute.sparse_tensor)
+                    attribute.CopyFrom(onnx.helper.make_attribute("value", value))
                     names.add(node.output[0])
     return names
 
@@ -487,20 +504,52 @@ def _sparsify(proto: onnx.ModelProto, names: Collection[str]) -> None:
 
 
 def _dense_tensor(sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
-    """Expand COO storage; indices are linear (nnz,) or per axis (nnz, rank)."""
-    values = onnx.numpy_helper.to_array(sparse.values)
-    indices = onnx.numpy_helper.to_array(sparse.indices)
-    shape = tuple(sparse.dims)
+    """Expand COO storage; indices are linear (nnz,) or per axis (nnz, rank), ascending.
+
+    Raises `UnsupportedModelError` where they do not fit: some runtimes write wherever they point.
+    """
+    name, shape = sparse.values.name, tuple(sparse.dims)
+    try:
+        values = onnx.numpy_helper.to_array(sparse.values)
+        indices = onnx.numpy_helper.to_array(sparse.indices)
+    except Exception as error:
+        raise UnsupportedModelError(
+            f"sparse tensor {name!r}: its data has another length than its shape says"
+        ) from error
+    problem = _sparse_problem(values, indices, shape)
+    if problem:
+        raise UnsupportedModelError(f"sparse tensor {name!r}: {problem}; the file is damaged")
     if indices.ndim == 2:
-        indices = np.ravel_multi_index(tuple(indices.T), shape)
-    dense = np.zeros(int(np.prod(shape)), dtype=values.dtype)
+        indices = np.ravel_multi_index(tuple(indices.T), shape) if len(shape) else indices[:, 0]
+    dense = np.zeros(math.prod(shape), dtype=values.dtype)
     dense[indices] = values
-    return onnx.numpy_helper.from_array(dense.reshape(shape), sparse.values.name)
+    return onnx.numpy_helper.from_array(dense.reshape(shape), name)
+
+
+def _sparse_problem(values: np.ndarray, indices: np.ndarray, shape: tuple[int, ...]) -> str:
+    """Say what is wrong with a sparse tensor; an empty string if nothing is."""
+    if any(axis < 0 for axis in shape) or math.prod(shape) > PROTOBUF_LIMIT:
+        return f"its shape is {list(shape)}"
+    count = len(values) if values.ndim == 1 else -1
+    if indices.shape not in ((count,), (count, len(shape))):
+        return f"{list(values.shape)} values have indices of shape {list(indices.shape)}"
+    if not np.issubdtype(indices.dtype, np.integer):
+        return f"its indices are of type {indices.dtype}"
+    limits = np.array(shape) if indices.ndim == 2 else math.prod(shape)
+    if ((indices < 0) | (indices >= limits)).any():
+        return f"an index is outside of its shape {list(shape)}"
+    linear = indices
+    if indices.ndim == 2 and len(shape):
+        linear = np.ravel_multi_index(tuple(indices.T), shape)
+    if (np.diff(linear) <= 0).any():
+        return "an index stands twice or out of order"
+    return ""
 
 
 def _sparse_tensor(dense: onnx.TensorProto) -> onnx.SparseTensorProto:
     array = onnx.numpy_helper.to_array(dense).reshape(-1)
-    indices = np.flatnonzero(array).astype(np.int64)
+    # Not by value: a negative zero is stored.
+    indices = np.flatnonzero(array.view(f"u{array.itemsize}")).astype(np.int64)
     return onnx.helper.make_sparse_tensor(
         onnx.numpy_helper.from_array(array[indices], dense.name),
         onnx.numpy_helper.from_array(indices),
