@@ -200,7 +200,7 @@ class _Restorer:
             new.metadata_props.update(last.metadata_props)
             if stored.meta.get("storage") == "external":
                 new.meta["storage"] = "external"
-            new.type, new.shape = ir.TensorType(tensor.dtype), tensor.shape
+            new.type, new.shape = ir.TensorType(tensor.dtype), ir.Shape(array.shape)
         new.doc_string = old.doc_string
         new.meta.update(old.meta)
         old.replace_all_uses_with(new, replace_graph_outputs=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -92,7 +93,7 @@ class Form:
         require(values.dtype == self.stored.numpy(), f"values of type {values.dtype}")
         return ENCODINGS[self.kind]().decode(parts, size).astype(dtype).reshape(shape)
 
-    def _fill(self) -> dict[str, np.ndarray]:
+    def _fill(self) -> dict[str, Any]:
         """The attribute of ConstantOfShape, whose default is a float32 zero."""
         float32 = self.dtype == ir.DataType.FLOAT
         return {} if float32 else {"value": np.zeros(1, self.dtype.numpy())}
