@@ -1,0 +1,145 @@
+"""The documentation tells the truth: its snippets run, its commands and errors exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from onnx_unipts.cli import main
+from onnx_unipts.recipe import load_recipe, parse_settings
+
+REPOSITORY = Path(__file__).parents[1]
+DOCS = REPOSITORY / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+# What snippets for other environments import.
+FRAMEWORKS = ("torch", "tensorflow", "tf2onnx")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Return the fenced blocks of code in ``language``, indented ones too, but included files."""
+    text = page.read_text(encoding="utf-8")
+    found = re.findall(rf"^( *)```{language}[^\n]*\n(.*?)^\1```$", text, re.M | re.S)
+    code = [re.sub(rf"^{indent}", "", body, flags=re.M) for indent, body in found]
+    return [body for body in code if "--8<--" not in body]
+
+
+def snippets() -> Iterator[object]:
+    for page in PAGES:
+        for number, code in enumerate(blocks(page, "python"), 1):
+            yield pytest.param(code, id=f"{page.stem}-{number}")
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """Yield the name and the arguments of every call of the tool."""
+    for page in (*PAGES, REPOSITORY / "CONTRIBUTING.md"):
+        for block in blocks(page, "sh"):
+            for line in block.replace("\\\n", " ").splitlines():
+                words = shlex.split(re.split(r" >>? ", line)[0])
+                if words and Path(words[0]).name == "onnx-unipts":
+                    yield words[1], words[2:]
+
+
+@pytest.mark.parametrize("code", [*snippets()])
+def test_a_snippet_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    compile(code, "snippet", "exec")
+    for framework in FRAMEWORKS:
+        if re.search(rf"^import {framework}\b", code, re.M):
+            pytest.importorskip(framework)
+    (tmp_path / "examples").symlink_to(REPOSITORY / "examples")
+    (tmp_path / "snippet.py").write_text(code, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path("snippet.py")
+
+
+def test_every_command_is_one_that_the_program_accepts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    called = list(commands())
+    assert {name for name, _ in called} == set(main.commands) - {"evaluate", "search"}
+    (tmp_path / "examples").symlink_to(REPOSITORY / "examples")
+    (tmp_path / "model.onnx").touch()
+    for name in ("model.sparse.run", "first.run", "second.run", "third.run"):
+        (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name, arguments in called:
+        main.commands[name].make_context(name, arguments)
+
+
+def test_every_option_and_setting_that_is_named_exists():
+    options = {
+        name
+        for command in main.commands.values()
+        for parameter in command.params
+        for name in parameter.opts
+    } | {"-h", "--help", "--version"}
+    text = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+    named = set(re.findall(r"`(--[a-z-]+)", text))
+    assert len(named) > 15
+    assert named <= options
+    recipe = load_recipe("unipts")
+    for assignment in re.findall(r"--set (\S+=\S+?)[`\s]", text):
+        recipe.with_settings(parse_settings([assignment]))
+    for key in re.findall(r"\*\*`(?:training|allocation)\.(\w+): \w+`\*\*", text):
+        assert key in type(recipe.training).model_fields
+
+
+def test_recipes_in_the_pages_can_be_read(tmp_path: Path):
+    found = [block for page in PAGES for block in blocks(page, "yaml")]
+    assert found
+    for block in found:
+        (tmp_path / "recipe.yaml").write_text(block, encoding="utf-8")
+        load_recipe(tmp_path / "recipe.yaml")
+
+
+def test_every_error_that_is_explained_is_raised_somewhere():
+    text = (DOCS / "troubleshooting.md").read_text(encoding="utf-8")
+    titles = re.findall(r"^### (.+)$", text, re.M)
+    assert len(titles) > 20
+    sources = [*REPOSITORY.glob("onnx_unipts/**/*.py"), *REPOSITORY.glob("graph/**/*.py")]
+    # Adjacent literals of one message are joined, as Python does.
+    code = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    code = re.sub(r'"\s*\n\s*f?"', "", code)
+    assert [title for title in titles if title not in code] == []
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in (*PAGES, REPOSITORY / "CONTRIBUTING.md", REPOSITORY / "CHANGELOG.md"):
+        for target in re.findall(
+            r"\]\((?!https?:)([^)#]+)", re.sub(r"`[^`\n]*`", "", page.read_text("utf-8"))
+        ):
+            assert (page.parent / target).exists(), (page.name, target)
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text(encoding="utf-8"))
+    project = (REPOSITORY / "pyproject.toml").read_text(encoding="utf-8")
+    assert f'version = "{citation["version"]}"' in project
+    assert f'license = "{citation["license"]}"' in project
+
+
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("mkdocs", "material")),
+    reason="mkdocs-material is not installed",
+)
+def test_the_site_builds_without_a_warning(tmp_path: Path):
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", tmp_path / "site"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "site" / "commands" / "index.html").read_text(encoding="utf-8")
+    for name, command in main.commands.items():
+        assert f"Usage: onnx-unipts {name}" in page
+        options = [p for p in command.params if isinstance(p, click.Option)]
+        assert all(option.opts[-1] in page for option in options)
+    settings = (tmp_path / "site" / "recipes" / "index.html").read_text(encoding="utf-8")
+    assert "training.temperature" in settings
+    assert "fonts.googleapis.com" not in page
