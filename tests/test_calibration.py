@@ -139,10 +139,18 @@ class TestChoice:
         arrays.mkdir()
         np.savez(arrays / "a.npz", x=np.ones(3))
         np.save(arrays / "a.npy", np.ones(3))
+        for name in ("a.csv", "b.TSV", "a.txt", "a.wav"):
+            (arrays / name).write_text("")
+        recordings = tmp_path / "recordings"
+        (recordings / "deeper").mkdir(parents=True)
+        (recordings / "deeper" / "a.wav").write_text("")
         script = tmp_path / "data.py"
         script.write_text("")
         given_as = {
-            "synthetic": [None],
+            "synthetic": [None, "synthetic"],
+            "csv": [arrays / "a.csv", arrays / "b.TSV"],
+            "text": [arrays / "a.txt"],
+            "wav": [arrays / "a.wav", recordings],
             "image-directory": [images, str(images)],
             "npz-directory": [arrays],
             "npz": [arrays / "a.npz"],
@@ -158,11 +166,11 @@ class TestChoice:
                 assert [name for name in sources if sources[name].matches(example)] == [kind]
 
     def test_unknown_sources_are_refused(self, tmp_path: Path) -> None:
-        (tmp_path / "a.txt").write_text("")
+        (tmp_path / "a.doc").write_text("")
         for source, message in {
             str(tmp_path / "nowhere"): "no such file or directory",
             "nowhere.py:load": "no such file or directory",
-            tmp_path / "a.txt": "not a kind that can be read",
+            tmp_path / "a.doc": "not a kind that can be read",
             3: "cannot be a int",
             "": "no path",
         }.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,9 @@ import numpy as np
 from PIL import Image
 
 from onnx_unipts.calibration.data import CalibrationData, ImageColumn
+from onnx_unipts.calibration.directory import IMAGE_SUFFIXES, content_of, files_under
 from onnx_unipts.calibration.image_decoding import Frame, decode_images, scaled
-from onnx_unipts.calibration.image_labels import is_hidden, labels_of
+from onnx_unipts.calibration.image_labels import labels_of
 from onnx_unipts.calibration.preprocessing import (
     Layout,
     Normalization,
@@ -23,15 +23,11 @@ from onnx_unipts.calibration.preprocessing import (
     image_layout,
 )
 from onnx_unipts.calibration.signature import InputSpec
-from onnx_unipts.calibration.source import Request, Source, as_path, only_input, sources
+from onnx_unipts.calibration.source import Request, Source, only_input, sources
 from onnx_unipts.calibration.storage import room_for
 from onnx_unipts.graph.errors import UsageError
 
-__all__ = ["IMAGE_SUFFIXES", "ImageDirectory"]
-
-IMAGE_SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-)
+__all__ = ["ImageDirectory"]
 
 
 @sources.register("image-directory")
@@ -47,8 +43,7 @@ class ImageDirectory(Source):
     @staticmethod
     def matches(source: Any) -> bool:
         """See `Source`."""
-        path = as_path(source)
-        return path is not None and path.is_dir() and not any(path.glob("*.npz"))
+        return content_of(source) == "images"
 
     @staticmethod
     def load(source: Any, request: Request) -> CalibrationData:
@@ -108,18 +103,10 @@ def _image_input(request: Request) -> InputSpec:
 
 def _find(directory: Path) -> list[Path]:
     """Return all images under ``directory``, hidden ones left out, sorted by their path."""
-
-    def refuse(error: OSError) -> None:
+    try:
+        paths = [path for path in files_under(directory) if path.suffix.lower() in IMAGE_SUFFIXES]
+    except OSError as error:
         raise UsageError(f"calibration data {directory}: cannot be read ({error})") from error
-
-    paths = []
-    for folder, folders, files in os.walk(directory, onerror=refuse, followlinks=True):
-        folders[:] = [name for name in folders if not is_hidden(name)]
-        paths += [
-            Path(folder, name)
-            for name in files
-            if not is_hidden(name) and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
-        ]
     if not paths:
         raise UsageError(
             f"calibration data {directory}: holds no images "

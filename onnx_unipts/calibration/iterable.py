@@ -11,6 +11,7 @@ import numpy as np
 from onnx_unipts.calibration.data import CalibrationData
 from onnx_unipts.calibration.samples import check_samples, data_from, join_samples
 from onnx_unipts.calibration.source import Request, Source, sources
+from onnx_unipts.calibration.storage import is_large
 from onnx_unipts.graph.errors import UsageError
 
 __all__ = ["IterableOfDicts", "data_from_batches"]
@@ -39,7 +40,7 @@ class IterableOfDicts(Source):
 def data_from_batches(batches: Iterable[Any], request: Request, origin: str) -> CalibrationData:
     """Return the data of the first batches that suffice; `UsageError` names ``origin``."""
     pieces = []
-    count = 0
+    count = size = 0
     for number, batch in enumerate(batches):
         where = f"{origin}, batch {number}"
         if not isinstance(batch, Mapping):
@@ -47,7 +48,8 @@ def data_from_batches(batches: Iterable[Any], request: Request, origin: str) -> 
                 f"{where}: expected a dict of arrays by input name, found {type(batch).__name__}"
             )
         samples = check_samples(batch, request.signature, where)
-        pieces.append((where, samples))
+        size += sum(array.nbytes for array in samples.inputs.values())
+        pieces.append((where, samples.on_disk() if is_large(size) else samples))
         count += len(samples)
         if request.num_samples is not None and count >= request.num_samples:
             break

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from onnx_unipts.calibration.data import CalibrationData
 from onnx_unipts.calibration.samples import check_samples, data_from
 from onnx_unipts.calibration.source import Request, Source, as_path, only_input, sources
+from onnx_unipts.calibration.storage import is_large
 from onnx_unipts.graph.errors import UsageError
 
 __all__ = ["NpyFile"]
@@ -45,7 +46,8 @@ def _read(path: Path) -> np.ndarray:
             raise UsageError(f"{path}: a pickle, which is refused; save an array with np.save")
         if start != _NPY_MAGIC:
             raise UsageError(f"{path}: not an .npy file")
-        array: np.ndarray = np.load(path, allow_pickle=False)
+        mode: Literal["r"] | None = "r" if is_large(path.stat().st_size) else None
+        array: np.ndarray = np.load(path, mmap_mode=mode, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         if "allow_pickle" in str(error):
             raise UsageError(

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from onnx_unipts.calibration.data import CalibrationData
+from onnx_unipts.calibration.directory import content_of
 from onnx_unipts.calibration.npz_file import read_npz
 from onnx_unipts.calibration.samples import check_samples, data_from, join_samples
-from onnx_unipts.calibration.source import Request, Source, as_path, sources
+from onnx_unipts.calibration.source import Request, Source, sources
 
 __all__ = ["NpzDirectory"]
 
@@ -20,8 +21,7 @@ class NpzDirectory(Source):
     @staticmethod
     def matches(source: Any) -> bool:
         """See `Source`."""
-        path = as_path(source)
-        return path is not None and path.is_dir() and any(path.glob("*.npz"))
+        return content_of(source) == "arrays"
 
     @staticmethod
     def load(source: Any, request: Request) -> CalibrationData:

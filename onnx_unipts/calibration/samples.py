@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,11 +12,14 @@ from onnx_unipts.calibration.data import ArrayColumn, CalibrationData
 from onnx_unipts.calibration.preprocessing import array_layout
 from onnx_unipts.calibration.signature import Dimension, InputSpec
 from onnx_unipts.calibration.source import Request, draw
+from onnx_unipts.calibration.storage import on_disk, room_for
 from onnx_unipts.graph.errors import UsageError
 
 __all__ = ["LABELS", "Samples", "check_samples", "data_from", "join_samples"]
 
 LABELS = "labels"
+
+_PART = 1024  # samples that are looked at together
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,10 @@ class Samples:
 
     def __len__(self) -> int:
         return len(next(iter(self.inputs.values())))
+
+    def on_disk(self) -> Samples:
+        """Return the same samples, held in files that are mapped into memory."""
+        return replace(self, inputs={name: on_disk(array) for name, array in self.inputs.items()})
 
     def first(self, count: int | None) -> Samples:
         """Return the first ``count`` samples, all if None."""
@@ -80,11 +87,14 @@ def join_samples(pieces: Sequence[tuple[str, Samples]], where: str) -> Samples:
             )
             raise UsageError(f"{lacks}: no {LABELS}, but {has} has them; give all or none")
     samples = [piece for _, piece in pieces]
-    inputs = {
-        name: np.concatenate([piece.inputs[name] for piece in samples]) for name in first.inputs
-    }
+    inputs = {name: _joined([piece.inputs[name] for piece in samples]) for name in first.inputs}
     labels = [piece.labels for piece in samples if piece.labels is not None]
     return Samples(inputs, np.concatenate(labels) if labels else None, first.warnings)
+
+
+def _joined(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    shape = (sum(map(len, arrays)), *arrays[0].shape[1:])
+    return np.concatenate(arrays, out=room_for(shape, arrays[0].dtype))
 
 
 def data_from(samples: Samples, request: Request, origin: str) -> CalibrationData:
@@ -193,15 +203,24 @@ def _axes(shape: Sequence[Dimension]) -> str:
 def _check_finite(array: np.ndarray, spec: InputSpec, where: str) -> None:
     if not _is_floating(array.dtype):
         return
-    finite = np.isfinite(array)
-    if finite.all():
+    sample = _first_not_finite(array)
+    if sample is None:
         return
-    sample = int(np.argmin(finite.reshape(len(array), -1).all(axis=1)))
-    value = array[sample][~finite[sample]].flat[0]
+    value = array[sample][~np.isfinite(array[sample])].flat[0]
     raise UsageError(
         f"{where}: input {spec.name!r} holds {value} in sample {sample}; only finite numbers of "
         f"{spec.dtype} are allowed"
     )
+
+
+def _first_not_finite(array: np.ndarray) -> int | None:
+    """Return the first sample with a value that is not finite, None without one."""
+    # In parts: the array may be larger than memory.
+    for start in range(0, len(array), _PART):
+        finite = np.isfinite(array[start : start + _PART])
+        if not finite.all():
+            return start + int(np.argmin(finite.reshape(len(finite), -1).all(axis=1)))
+    return None
 
 
 def _count(inputs: Mapping[str, np.ndarray], where: str) -> int:

@@ -154,5 +154,5 @@ def _unknown(source: Any) -> UsageError:
         return UsageError(f"calibration data {path}: no such file or directory")
     return UsageError(
         f"calibration data {path}: not a kind that can be read; give a directory of images, .npy, "
-        ".npz, a directory of .npz, or script.py:function"
+        ".npz, a directory of .npz, .csv, .wav, a .txt with a tokenizer, or script.py:function"
     )

@@ -10,7 +10,7 @@ import numpy as np
 
 from onnx_unipts.graph.errors import UsageError
 
-__all__ = ["IN_MEMORY", "room_for"]
+__all__ = ["IN_MEMORY", "is_large", "on_disk", "room_for"]
 
 # Bytes of one array up to which it is simply held in memory.
 IN_MEMORY = 2**30
@@ -24,8 +24,27 @@ def room_for(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     there is room for. Raises `UsageError` if that directory has not the space.
     """
     size = math.prod(shape) * dtype.itemsize
-    if size <= IN_MEMORY or dtype.hasobject:
-        return np.empty(shape, dtype)
+    return (
+        _mapped(shape, dtype) if is_large(size) and not dtype.hasobject else np.empty(shape, dtype)
+    )
+
+
+def is_large(size: int) -> bool:
+    """Return whether ``size`` bytes are more than is held in memory."""
+    return size > IN_MEMORY
+
+
+def on_disk(array: np.ndarray) -> np.ndarray:
+    """Return a copy of ``array`` that is mapped from a file, as `room_for` makes them."""
+    if array.dtype.hasobject or not array.size:
+        return array
+    copy = _mapped(array.shape, array.dtype)
+    copy[...] = array
+    return copy
+
+
+def _mapped(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    size = math.prod(shape) * dtype.itemsize
     folder = tempfile.gettempdir()
     try:
         with tempfile.TemporaryFile(dir=folder) as file:

@@ -281,8 +281,9 @@ data_options = _group(
         "--data",
         metavar="SOURCE",
         help="Calibration data: a directory of images (one subdirectory per class carries labels), "
-        "x.npz with one array per input name, x.npy, or script.py:function. Without it, synthetic "
-        "inputs are made from the model's signature, at a loss of accuracy.",
+        "x.npz with one array per input name, x.npy, x.csv, .wav files, x.txt with a tokenizer, or "
+        "script.py:function. Without it, or as 'synthetic', inputs are made up, at a loss of "
+        "accuracy.",
     ),
     _data(
         "--preprocessing",
