@@ -43,7 +43,7 @@ class Finished:
 def finish(
     job: Job, student: Student, tensors: Mapping[str, np.ndarray], kept: Mapping[str, int]
 ) -> Finished:
-    """Write the sparse model of the trained ``tensors`` to the output file of ``job``.
+    """Write the sparse model of the trained and pruned ``tensors`` to the output file of ``job``.
 
     Raises `TargetMissedError` if it has other zeros than asked for, and `OnnxUniptsError` if its
     signature or its outputs are not what they must be; nothing is written then, and a file that was
@@ -51,7 +51,7 @@ def finish(
     """
     final = dict(tensors)
     for name in student.prunable:
-        mask = student.masking.mask(name, final[name], kept[name])
+        mask = job.masking.mask(name, final[name], kept[name])
         final[name] = pruned_exactly(final[name], mask)
     settings = job.recipe.training
     augment = settings.augment and settings.epochs > 0

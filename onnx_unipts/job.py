@@ -25,6 +25,7 @@ from onnx_unipts.calibration import (
     require_batch,
 )
 from onnx_unipts.callbacks import Callbacks
+from onnx_unipts.criteria import CRITERIA
 from onnx_unipts.data_check import check_file, value_ranges
 from onnx_unipts.environment import versions
 from onnx_unipts.external_data import data_files, digest
@@ -36,6 +37,7 @@ from onnx_unipts.patterns import Layout, Masking, Pattern, parse_pattern, target
 from onnx_unipts.progress import Progress, Quiet
 from onnx_unipts.recipe import Recipe
 from onnx_unipts.training.objective import OBJECTIVES
+from onnx_unipts.training.recovery import RECOVERIES
 from onnx_unipts.training.trainer import available_cores, replicas_for
 
 __all__ = ["Job", "prepare_job"]
@@ -185,6 +187,10 @@ def prepare_job(
     counts = {weight.key: weight.count for weight in job.pruned}
     method = recipe.allocation.method
     check_prescribed(method, job.pattern, counts, job.sparsity, job.prescribed)
+    if job.prescribed and recipe.training.recovery == "learned-thresholds":
+        raise UsageError(
+            "recovery learned-thresholds gives every layer its sparsity; leave out --layer-sparsity"
+        )
     _present_data(job)
     return job
 
@@ -219,6 +225,8 @@ def _check_plugins(recipe: Recipe, backend: str) -> None:
     check_method(allocation.method)
     for start in allocation.search.starts:
         analytic_allocator(start)
+    CRITERIA[recipe.criterion]
+    RECOVERIES[recipe.training.recovery]
     FITNESS[allocation.search.fitness]
     OBJECTIVES[recipe.training.objective]
     if backend not in BACKENDS:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,15 +15,19 @@ from onnx_unipts.allocation.file import allocation_document
 from onnx_unipts.allocation.prescribed import allocate_rest
 from onnx_unipts.allocation.problem import History, Kept
 from onnx_unipts.callbacks import Epoch, Generation
+from onnx_unipts.criteria import CRITERIA, Evidence
 from onnx_unipts.finish import Finished, finish
 from onnx_unipts.fitness import CandidateEvaluator
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.model import read_tensors, write_tensors
 from onnx_unipts.job import Job
+from onnx_unipts.patterns.masking import Scores
+from onnx_unipts.reconstruction import reconstruct
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.student import Student, batches_of, build_student
 from onnx_unipts.training.adaptation import adapt_normalizations, agreement_of
 from onnx_unipts.training.ort import inference_session
+from onnx_unipts.training.recovery import RECOVERIES
 from onnx_unipts.training.self_check import check_gradients
 from onnx_unipts.training.trainer import Checkpoint, Trainer, gradient_graph, taught_feeds
 
@@ -68,8 +72,9 @@ def run_compression(job: Job, run: RunDirectory) -> Outcome:
     before = _pruned_only(job, student, search.kept)
     began = time.monotonic()
     state, untrained = _train(job, run, student, search.kept)
+    tensors, kept = _settled(job, run, student, state, search.kept)
     seconds = time.monotonic() - began
-    finished = finish(job, student, state.tensors, search.kept)
+    finished = finish(job, student, tensors, kept)
     return Outcome(search, before, state.losses, seconds, untrained, finished)
 
 
@@ -88,8 +93,18 @@ def _student(job: Job, run: RunDirectory) -> Student:
     else:
         student.dense = saved[0]
     student.tensors = dict(student.dense)
-    student.masking = job.masking
+    student.masking = replace(job.masking, scores=_scores(job, student))
+    student.trained = RECOVERIES[job.recipe.training.recovery].trained(student)
     return student
+
+
+def _scores(job: Job, student: Student) -> Scores:
+    """How important weights are, by the recipe's criterion, measured on the dense model."""
+    student.masking = job.masking
+    evidence = Evidence(
+        student, job.data, job.recipe.training, job.recipe.seed, job.cores, job.warn
+    )
+    return CRITERIA[job.recipe.criterion](evidence)
 
 
 def _adapted(job: Job, student: Student) -> dict[str, np.ndarray]:
@@ -124,6 +139,8 @@ def _search(job: Job, run: RunDirectory, student: Student) -> SearchOutcome:
         history,
         job.progress,
         student.masking,
+        minimum=job.recipe.allocation.minimum,
+        levels=job.recipe.allocation.levels,
     )
     kept = allocate_rest(method, problem, job.prescribed)
     document = allocation_document(job.sparsity, method, kept, problem.counts)
@@ -229,9 +246,13 @@ def _train(
     job: Job, run: RunDirectory, student: Student, kept: Kept
 ) -> tuple[Checkpoint, list[str]]:
     settings = job.recipe.training
-    state = _load_state(run) or Checkpoint(0, {n: t.copy() for n, t in student.tensors.items()})
+    unfitted: list[str] = []
+    state = _load_state(run)
+    if state is None:
+        tensors, unfitted = _start(job, student, kept)
+        state = Checkpoint(0, {name: tensor.copy() for name, tensor in tensors.items()})
     if settings.epochs == 0 or not student.trained:
-        return state, list(student.prunable)
+        return state, unfitted
     if state.epoch == 0:
         _check(job, student, kept)
     trainer = Trainer(student, kept, job.data, settings, job.recipe.seed, job.replicas)
@@ -245,6 +266,32 @@ def _train(
             job.callbacks.epoch(Epoch(reached.epoch, settings.epochs, losses))
             state = reached
     return state, list(trainer.unreached)
+
+
+def _start(job: Job, student: Student, kept: Kept) -> tuple[Mapping[str, np.ndarray], list[str]]:
+    """The tensors that training starts from, and the weights that nothing was done to so far."""
+    if not job.recipe.training.reconstruction:
+        return student.tensors, list(student.prunable)
+    tensors, unfitted = reconstruct(student, kept, job.data, job.cores, job.progress)
+    if unfitted:
+        job.warn(f"not fitted to its dense outputs: {', '.join(unfitted)}")
+    return tensors, unfitted
+
+
+def _settled(
+    job: Job, run: RunDirectory, student: Student, state: Checkpoint, kept: Kept
+) -> tuple[dict[str, np.ndarray], Kept]:
+    """The trained tensors, pruned, and what each keeps; a recovery may have changed the latter."""
+    recovery = RECOVERIES[job.recipe.training.recovery](student, kept)
+    recovery.begin(state.tensors)
+    tensors, counts = recovery.settle(state.tensors)
+    settled = {**kept, **counts}
+    if settled != kept:
+        sizes = {key: student.dense[key].size for key in job.keys}
+        method = job.recipe.training.recovery
+        document = allocation_document(job.sparsity, method, settled, sizes)
+        run.write_json("allocation.json", document)
+    return tensors, settled
 
 
 def _require_finite(state: Checkpoint, learning_rate: float) -> None:

@@ -74,6 +74,12 @@ class Allocation(_Section):
     """How sparse each layer becomes."""
 
     method: str = Field(default="evolutionary", description="An allocator's name.")
+    minimum: float = Field(
+        default=0.0, ge=0, lt=1, description="Least share of each layer's weights that is kept."
+    )
+    levels: int = Field(
+        default=8, ge=2, le=1000, description="Sparsities at which sensitivity measures a layer."
+    )
     search: Search = Search()
 
 
@@ -97,6 +103,12 @@ class Training(_Section):
     )
     ramp: float = Field(
         default=0.5, ge=0, le=1, description="Share of all steps over which sparsity grows (cubic)."
+    )
+    recovery: str = Field(
+        default="dynamic", description="What trains and how masks follow: a recovery's name."
+    )
+    reconstruction: bool = Field(
+        default=False, description="Fit each layer to its dense outputs before training."
     )
     objective: str = Field(default="kl", description="A training objective's name.")
     temperature: float = Field(default=4.0, gt=0, le=100, description="Temperature of the teacher.")
@@ -167,6 +179,9 @@ class Recipe(_Section):
         default=None,
         description="Remove channels that are dead after training; if unset, where the pattern "
         "stays whole and the format is not dense.",
+    )
+    criterion: str = Field(
+        default="magnitude", description="Which weights of a layer stay: a criterion's name."
     )
     num_samples: int | None = Field(
         default=None, ge=1, description="Calibration samples; all if unset."

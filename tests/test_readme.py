@@ -90,7 +90,8 @@ def test_every_setting_is_one_of_the_recipe():
 
 
 def test_every_recipe_is_described():
-    named = set(re.findall(r"^- `([\w-]+)`:", section("Recipes"), re.M))
+    lines = re.findall(r"^- `.*$", section("Recipes"), re.M)
+    named = {name for line in lines for name in re.findall(r"`([\w-]+)`(?=[:,])", line)}
     assert named == set(list_recipes())
 
 

@@ -10,7 +10,7 @@ from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.recipe import Recipe, list_recipes, load_recipe, parse_settings
 
 
-@pytest.mark.parametrize("name", ["unipts", "unipts-paper"])
+@pytest.mark.parametrize("name", list_recipes())
 def test_shipped_recipes_load_and_describe_themselves(name: str):
     assert load_recipe(name).name == name
     assert list_recipes()[name]

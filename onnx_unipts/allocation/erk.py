@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from onnx_unipts.allocation.problem import ALLOCATORS, Kept, Problem, distribute
+from onnx_unipts.allocation.problem import ALLOCATORS, Kept, Problem
 
 
 @ALLOCATORS.register("erk")
 def erk(problem: Problem) -> Kept:
     """Density in proportion to sum(shape) / prod(shape) (Evci et al., RigL, arXiv 1911.11134)."""
     wanted = {name: float(np.sum(weight.shape)) for name, weight in problem.weights.items()}
-    return distribute(wanted, problem.limits, problem.total)
+    return problem.distribute(wanted)

@@ -19,7 +19,6 @@ from onnx_unipts.allocation.problem import (
     Kept,
     Problem,
     analytic_allocator,
-    distribute,
 )
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.recipe import Search
@@ -56,9 +55,7 @@ def decode(problem: Problem, genome: Genome) -> Kept:
     limits = problem.limits
     room = {name: limits[name] - reduced[name] for name in reduced}
     regrown = _regrow(dict(zip(reduced, grown, strict=True)), room, budget)
-    return distribute(
-        {name: reduced[name] + regrown[name] for name in reduced}, limits, problem.total
-    )
+    return problem.distribute({name: reduced[name] + regrown[name] for name in reduced})
 
 
 def encode(problem: Problem, kept: Kept) -> Genome:

@@ -50,6 +50,8 @@ class Problem:
     weights, or what the pattern of ``masking`` leaves of them. ``score`` (fitness of allocations,
     larger is better), ``search``, ``history`` and ``progress`` serve the allocators that search.
     ``prescribed_total`` is given instead of what the sparsity says, where other layers are held.
+    ``minimum`` is the least share of each layer to keep, ``levels`` the number of sparsities at
+    which a layer's sensitivity is measured.
     """
 
     weights: Mapping[str, np.ndarray]
@@ -61,6 +63,8 @@ class Problem:
     progress: Progress = field(default_factory=Quiet)
     masking: Masking = field(default_factory=Masking)
     prescribed_total: int | None = None
+    minimum: float = 0.0
+    levels: int = 8
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -85,6 +89,18 @@ class Problem:
             return sum(self.limits.values())
         count = sum(self.counts.values())
         return min(count - zeros_for(self.sparsity, count), sum(self.limits.values()))
+
+    @cached_property
+    def floors(self) -> dict[str, int]:
+        """Least number that each layer keeps: the minimum, or what the total and limits allow."""
+        share = min(self.minimum, self.total / max(sum(self.counts.values()), 1))
+        return {
+            name: min(int(share * self.counts[name]), self.limits[name]) for name in self.counts
+        }
+
+    def distribute(self, wanted: Mapping[str, float]) -> Kept:
+        """Round ``wanted`` shares to a solution, see `distribute`."""
+        return distribute(wanted, self.limits, self.total, self.floors)
 
 
 Allocator = Callable[[Problem], Kept]
@@ -112,11 +128,17 @@ def zeros_for(sparsity: float, count: int) -> int:
     return math.floor(Fraction(repr(float(sparsity))) * count)
 
 
-def distribute(wanted: Mapping[str, float], limits: Mapping[str, int], total: int) -> Kept:
+def distribute(
+    wanted: Mapping[str, float],
+    limits: Mapping[str, int],
+    total: int,
+    floors: Mapping[str, int] | None = None,
+) -> Kept:
     """Round ``wanted`` shares to integers that sum to ``total``, none above its limit.
 
     The shares are scaled to the total; what exceeds a limit goes to the others in proportion. Every
-    layer keeps at least one weight where ``total`` allows it. Rounding is by largest remainder.
+    layer keeps at least one weight where ``total`` allows it, and what ``floors`` (none above its
+    limit, their sum not above the total) asks for. Rounding is by largest remainder.
     """
     names = list(wanted)
     upper = np.array([limits[name] for name in names], dtype=np.float64)
@@ -124,6 +146,10 @@ def distribute(wanted: Mapping[str, float], limits: Mapping[str, int], total: in
         raise UsageError(f"cannot keep {total} weights of {int(upper.sum())}")
     share = np.maximum(np.array([wanted[name] for name in names], dtype=np.float64), 1e-12)
     lower = np.minimum(1.0, upper) if total >= np.count_nonzero(upper) else np.zeros(len(names))
+    if floors is not None:
+        least = np.array([floors[name] for name in names], dtype=np.float64)
+        raised = np.maximum(lower, least)
+        lower = raised if raised.sum() <= total else least
     real = _scaled(share, lower, upper, float(total))
     whole = np.floor(real + 1e-9)
     missing = total - int(whole.sum())

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from onnx_unipts.allocation.problem import Kept, Problem, distribute
+from onnx_unipts.allocation.problem import Kept, Problem
 
 
 def keep_best(problem: Problem, scores: Mapping[str, np.ndarray]) -> Kept:
@@ -21,4 +21,4 @@ def keep_best(problem: Problem, scores: Mapping[str, np.ndarray]) -> Kept:
     ends = np.cumsum([problem.weights[name].size for name in problem.weights])
     layers = np.bincount(np.searchsorted(ends, best, side="right"), minlength=len(ends))
     wanted = dict(zip(problem.weights, layers.astype(float), strict=True))
-    return distribute(wanted, problem.limits, problem.total)
+    return problem.distribute(wanted)

@@ -1,9 +1,9 @@
 """Uniform allocation: every layer has the same sparsity."""
 
-from onnx_unipts.allocation.problem import ALLOCATORS, Kept, Problem, distribute
+from onnx_unipts.allocation.problem import ALLOCATORS, Kept, Problem
 
 
 @ALLOCATORS.register("uniform")
 def uniform(problem: Problem) -> Kept:
     """Keep the same share of every layer."""
-    return distribute(problem.counts, problem.limits, problem.total)
+    return problem.distribute(problem.counts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,19 +10,32 @@ import numpy as np
 from onnx_unipts.patterns.pattern import Layout, Pattern, keep_largest
 from onnx_unipts.patterns.unstructured import Unstructured
 
-__all__ = ["Masking", "magnitude_mask"]
+__all__ = ["Masking", "Scores", "magnitude_mask", "magnitude_scores"]
+
+# (name of a weight, its values) -> how important each is, floats of the same shape
+Scores = Callable[[str, np.ndarray], np.ndarray]
+
+
+def magnitude_scores(name: str, tensor: np.ndarray) -> np.ndarray:
+    """Return the magnitude of each weight."""
+    return np.abs(tensor)
 
 
 @dataclass(frozen=True)
 class Masking:
-    """How masks are made: ``pattern``, and the ``layouts`` of the weights by name."""
+    """How masks are made: ``pattern``, the ``layouts`` of the weights by name, and ``scores``."""
 
     pattern: Pattern = field(default_factory=Unstructured)
     layouts: Mapping[str, Layout] = field(default_factory=dict)
+    scores: Scores = magnitude_scores
 
     def mask(self, name: str, tensor: np.ndarray, kept: int) -> np.ndarray:
-        """Return the mask (bool) of the weights of ``tensor`` that stay, by their magnitude."""
-        return self.pattern.mask(np.abs(tensor), kept, self._layout(name))
+        """Return the mask (bool) of the weights of ``tensor`` that stay, by their scores."""
+        return self.by_scores(name, self.scores(name, tensor), kept)
+
+    def by_scores(self, name: str, scores: np.ndarray, kept: int) -> np.ndarray:
+        """Return the mask (bool) of the weights that stay by given ``scores``."""
+        return self.pattern.mask(scores, kept, self._layout(name))
 
     def limit(self, name: str, tensor: np.ndarray) -> int:
         """Return the largest count that can be kept without keeping a zero of ``tensor``."""

@@ -26,6 +26,7 @@ from onnx_unipts.training.ort import (
     build_gradient_graph,
     inference_session,
 )
+from onnx_unipts.training.recovery import RECOVERIES
 from onnx_unipts.training.schedule import learning_rate, sparsity_share
 
 __all__ = [
@@ -116,7 +117,7 @@ class Trainer:
     ) -> None:
         """``kept`` is the number of weights that each prunable tensor keeps in the end."""
         self._student = student
-        self._kept = {name: kept[name] for name in student.prunable}
+        self.recovery = RECOVERIES[settings.recovery](student, kept)
         self._data = data
         self._settings = settings
         self._seed = seed
@@ -149,6 +150,7 @@ class Trainer:
         """Train on from ``start``, whose arrays change in place; yield the state of every epoch."""
         state = start
         self.optimizer.velocity = state.velocity
+        self.recovery.begin(state.tensors)
         done = state.epoch * self.steps_per_epoch
         with progress.phase("training", self.steps, done) as phase:
             for epoch in range(state.epoch, self._settings.epochs):
@@ -186,16 +188,13 @@ class Trainer:
             name: sum(r[1][name] for r in results[1:]) + g for name, g in results[0][1].items()
         }
         rate = learning_rate(settings.learning_rate, index, self.steps, settings.warmup)
-        self.optimizer.step(tensors, gradients, masks, rate)
+        updates = self.recovery.updates(tensors, gradients, masks)
+        self.optimizer.step(tensors, updates, masks, rate)
         return sum(result[0] for result in results)
 
     def masks(self, tensors: Mapping[str, np.ndarray], share: float = 1.0) -> dict[str, np.ndarray]:
-        """Return the masks (bool) of the largest weights at ``share`` of the final sparsity."""
-        masking = self._student.masking
-        return {
-            name: masking.mask(name, tensors[name], _kept_at(kept, tensors[name].size, share))
-            for name, kept in self._kept.items()
-        }
+        """Return the masks (bool) of the weights that stay at ``share`` of the final sparsity."""
+        return self.recovery.masks(tensors, share)
 
     def _taught(self, replica: int, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         values = self._student.values
@@ -211,10 +210,6 @@ class Trainer:
                 yield self._data.augmented(indices, rng)
             else:
                 yield self._data.batch(indices)
-
-
-def _kept_at(kept: int, count: int, share: float) -> int:
-    return count - round((count - kept) * share)
 
 
 def available_cores() -> int:

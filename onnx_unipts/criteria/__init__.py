@@ -1,0 +1,5 @@
+"""Criteria: how important each weight of a layer is. One criterion per file, chosen by name."""
+
+from onnx_unipts.criteria.criterion import CRITERIA, Evidence
+
+__all__ = ["CRITERIA", "Evidence"]

@@ -1,0 +1,48 @@
+"""Reconstruction: layer after layer, the kept weights make up for the removed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from onnx_unipts.calibration import CalibrationData
+from onnx_unipts.progress import Progress
+from onnx_unipts.reconstruction.least_squares import masked_least_squares
+from onnx_unipts.reconstruction.linear_layer import linear_layers
+from onnx_unipts.reconstruction.moments import paired_moments
+from onnx_unipts.student import Student
+
+__all__ = ["reconstruct"]
+
+
+def reconstruct(
+    student: Student,
+    kept: Mapping[str, int],
+    data: CalibrationData,
+    cores: int,
+    progress: Progress,
+) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Return the student's tensors pruned and fitted, and the weights that were pruned only.
+
+    In graph order, so that each layer is fitted to the inputs that the layers before it, already
+    sparse, give it, and to the outputs of the dense model: post-training pruning by layer-wise
+    calibration (Lazarevich et al., arXiv 2104.15023), solved in closed form. Pruned weights are
+    zero. Masks are those of the student's masking.
+    """
+    tensors = dict(student.dense)
+    masks = {n: student.masking.mask(n, tensors[n], kept[n]) for n in student.prunable}
+    layers = linear_layers(student)
+    others = [name for name in student.prunable if name not in layers]
+    for name in others:
+        tensors[name] = tensors[name] * masks[name]
+    with progress.phase("reconstruction", len(layers)) as phase:
+        for name, layer in layers.items():
+            own, cross = paired_moments(student, layer, tensors, data, cores)
+            dense = student.dense[name]
+            fitted = masked_least_squares(
+                layer.matrix(dense), layer.matrix(masks[name]), own, cross
+            )
+            tensors[name] = layer.tensor(fitted, dense.shape).astype(np.float32)
+            phase.advance(1)
+    return tensors, others

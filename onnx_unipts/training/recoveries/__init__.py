@@ -1,0 +1,1 @@
+"""The recoveries, one file each."""

@@ -1,0 +1,186 @@
+"""Every recipe that ships runs by name, on any model, and ends at the exact sparsity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small_networks import classifier, images, perceptron, saved, simplify_here
+
+from onnx_unipts import api
+from onnx_unipts.allocation import ALLOCATORS, Problem
+from onnx_unipts.allocation.problem import History
+from onnx_unipts.allocation.sensitivity import cheapest
+from onnx_unipts.graph import cleanup
+from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.recipe import list_recipes, load_recipe
+
+SMALL: dict[str, Any] = {
+    "training.adaptation": 0,
+    "training.batch_size": 16,
+    "allocation.search.population": 3,
+    "allocation.search.generations": 1,
+    "allocation.search.parents": 2,
+    "allocation.search.samples": 32,
+    "allocation.search.fitness": "divergence",
+    "allocation.levels": 3,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_simplification() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cleanup, "run_onnxsim", simplify_here)
+        yield
+
+
+def run(name: str, model: onnx.ModelProto, directory: Path, x: np.ndarray) -> api.Result:
+    chosen = SMALL | {"training.epochs": min(1, load_recipe(name).training.epochs)}
+    fixed = load_recipe(name).pattern != "unstructured"
+    return api.compress(
+        saved(model, directory),
+        recipe=name,
+        sparsity=None if fixed else 0.7,
+        data={"x": x},
+        settings=chosen,
+        jobs=1,
+    )
+
+
+def zeros_in(path: Path | None, names: tuple[str, ...]) -> int:
+    assert path is not None
+    tensors = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
+    return sum(int((tensors[name] == 0).sum()) for name in names)
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_a_method_runs_on_convolutions(name: str, tmp_path: Path):
+    result = run(name, classifier(), tmp_path, images())
+    fixed = load_recipe(name).pattern == "2:4"
+    zeros = 8 * 9 + 8 * 8 * 9 // 2 + 4 * 8 // 2 if fixed else int(0.7 * 824)
+    assert zeros_in(result.output, ("w1", "w2", "w3")) == zeros
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_a_method_runs_on_matrix_products(name: str, tmp_path: Path):
+    x = np.random.default_rng(0).standard_normal((48, 10)).astype(np.float32)
+    result = run(name, perceptron(), tmp_path, x)
+    zeros = 8 // 2 * 16 + 16 // 2 * 4 if load_recipe(name).pattern == "2:4" else int(0.7 * 224)
+    assert zeros_in(result.output, ("w1", "w2")) == zeros
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_a_method_names_its_source(name: str):
+    text = list_recipes()[name]
+    inventions = {"unipts", "random", "static-mask", "magnitude-global"}
+    assert "arXiv" in text or name in inventions
+
+
+# Sensitivity
+
+
+@st.composite
+def curves(draw: st.DrawFn) -> list[tuple[np.ndarray, np.ndarray]]:
+    made = []
+    for _ in range(draw(st.integers(1, 4))):
+        counts = draw(st.lists(st.integers(1, 9), min_size=1, max_size=4, unique=True))
+        costs = draw(st.lists(st.integers(0, 20), min_size=len(counts), max_size=len(counts)))
+        made.append((np.array(sorted(counts)), np.array(costs, float)))
+    return made
+
+
+@given(curves(), st.integers(1, 30))
+def test_the_cheapest_allocation_is_found(layers, total: int):
+    chosen = cheapest(layers, total)
+    best = {0: 0.0}
+    for counts, costs in layers:
+        best = {
+            spent + int(count): min(
+                [before + cost]
+                + [
+                    b + c
+                    for s, b in best.items()
+                    for n, c in zip(counts, costs, strict=True)
+                    if s + n == spent + count
+                ]
+            )
+            for spent, before in best.items()
+            for count, cost in zip(counts, costs, strict=True)
+        }
+    affordable = [cost for spent, cost in best.items() if spent <= total]
+    if not affordable:
+        assert chosen == [int(counts[0]) for counts, _ in layers]
+        return
+    cost = sum(
+        float(costs[list(counts).index(count)])
+        for (counts, costs), count in zip(layers, chosen, strict=True)
+    )
+    assert sum(chosen) <= total
+    assert cost == min(affordable)
+
+
+WEIGHTS = {
+    name: np.random.default_rng(i).standard_normal((20, 20)).astype(np.float32)
+    for i, name in enumerate("abc")
+}
+
+
+def test_sensitivity_keeps_where_removing_hurts():
+    """Removing from b costs a hundred times what it costs elsewhere."""
+    prices = {"a": 1.0, "b": 100.0, "c": 1.0}
+
+    def score(candidates):
+        return [-sum(prices[n] * (1 - k / 400) for n, k in kept.items()) for kept in candidates]
+
+    kept = ALLOCATORS["sensitivity"](Problem(WEIGHTS, 0.5, score=score))
+    assert sum(kept.values()) == 600
+    assert kept["b"] > 390
+    assert min(kept.values()) > 0
+
+
+def test_sensitivity_goes_on_where_it_was_interrupted():
+    calls = []
+
+    def score(candidates):
+        calls.append(len(candidates))
+        return [-sum((400 - k) ** 2 for k in kept.values()) / 1e4 for kept in candidates]
+
+    whole = History()
+    expected = ALLOCATORS["sensitivity"](Problem(WEIGHTS, 0.8, score=score, history=whole))
+    assert len(calls) == len(WEIGHTS)
+    half = History()
+    half.append(whole.generations[0])
+    again = ALLOCATORS["sensitivity"](Problem(WEIGHTS, 0.8, score=score, history=half))
+    assert again == expected
+    assert len(calls) == 2 * len(WEIGHTS) - 1
+
+
+def test_sensitivity_needs_something_that_scores():
+    with pytest.raises(UsageError, match="needs calibration data"):
+        ALLOCATORS["sensitivity"](Problem(WEIGHTS, 0.5))
+
+
+# The least share of each layer
+
+
+@pytest.mark.parametrize("method", ["uniform", "erk", "global", "lamp"])
+@given(sparsity=st.floats(0.1, 0.99), minimum=st.floats(0, 0.99))
+def test_each_layer_keeps_its_minimum(method: str, sparsity: float, minimum: float):
+    weights = {"a": 100 * WEIGHTS["a"], "b": WEIGHTS["b"], "c": 1e-3 * WEIGHTS["c"]}
+    problem = Problem(weights, sparsity, minimum=minimum)
+    kept = ALLOCATORS[method](problem)
+    assert sum(kept.values()) == problem.total
+    least = min(minimum, problem.total / 1200)
+    assert all(count >= int(least * 400) for count in kept.values())
+
+
+def test_without_a_minimum_global_magnitude_empties_a_layer_of_small_weights():
+    weights = {"a": WEIGHTS["a"], "b": 1e-3 * WEIGHTS["b"]}
+    assert ALLOCATORS["global"](Problem(weights, 0.5))["b"] == 1
+    assert ALLOCATORS["global"](Problem(weights, 0.5, minimum=0.1))["b"] == 40

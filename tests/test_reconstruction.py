@@ -1,0 +1,270 @@
+"""A layer is a matrix on rows of inputs; fitted weights are the best ones under their mask."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from small_networks import classifier, draw, images, network, outputs, saved, simplify_here
+
+from onnx_unipts.calibration import CalibrationData, input_signature, load_calibration_data
+from onnx_unipts.criteria import CRITERIA, Evidence
+from onnx_unipts.graph import cleanup
+from onnx_unipts.graph.model import load_model
+from onnx_unipts.graph.prunable import find_prunable
+from onnx_unipts.patterns import Layout, Masking
+from onnx_unipts.progress import Quiet
+from onnx_unipts.recipe import Training
+from onnx_unipts.reconstruction import (
+    LinearLayer,
+    input_moments,
+    linear_layers,
+    masked_least_squares,
+    reconstruct,
+)
+from onnx_unipts.student import Student, build_student
+
+SETTINGS = Training(batch_size=16, augment=False, filter_scale="none")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_simplification() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cleanup, "run_onnxsim", simplify_here)
+        yield
+
+
+def prepared(
+    model: onnx.ModelProto, directory: Path, x: np.ndarray
+) -> tuple[Student, CalibrationData]:
+    loaded = load_model(saved(model, directory))
+    weights = [weight for weight in find_prunable(loaded) if weight.pruned]
+    data = load_calibration_data({"x": x}, input_signature(loaded, {}))
+    student = build_student(loaded, [weight.key for weight in weights], data, SETTINGS)
+    student.masking = Masking(layouts={weight.key: Layout.of(weight) for weight in weights})
+    return student, data
+
+
+@pytest.fixture(scope="module")
+def convolutional(tmp_path_factory: pytest.TempPathFactory) -> tuple[Student, CalibrationData]:
+    return prepared(classifier(), tmp_path_factory.mktemp("convolutional"), images(64))
+
+
+# Layers as matrices
+
+
+@given(
+    groups=st.sampled_from([1, 2, 4]),
+    kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    strides=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    dilations=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    pads=st.tuples(*[st.integers(0, 2)] * 4),
+)
+@settings(max_examples=40, deadline=None)
+def test_a_convolution_is_its_matrix_times_its_rows(groups, kernel, strides, dilations, pads):
+    rng = np.random.default_rng(0)
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    assume(all(4 + pads[i] + pads[i + 2] >= reach[i] for i in (0, 1)))
+    x = rng.standard_normal((3, 4, 4, 4)).astype(np.float32)
+    weight = rng.standard_normal((8, 4 // groups, *kernel)).astype(np.float32)
+    model = network(
+        f"net (float[3,4,4,4] x) => (float[A,B,C,D] y) {{ y = Conv <group = {groups}, "
+        f"strides = {list(strides)}, dilations = {list(dilations)}, pads = {list(pads)}> (x, w) }}",
+        {"w": weight},
+    )
+    (expected,) = outputs(model, {"x": x})
+    layer = LinearLayer("x", Layout(0, 1), groups, kernel, strides, dilations, pads)
+    rows = layer.rows(x, np.random.default_rng(0))
+    made = np.einsum("gok,grk->gor", layer.matrix(weight), rows)
+    ours = np.sort(made.reshape(8, -1), axis=1)
+    theirs = expected.transpose(1, 0, 2, 3).reshape(8, -1)  # all positions: at most 64
+    np.testing.assert_allclose(ours, np.sort(theirs, axis=1), atol=1e-4)
+    np.testing.assert_array_equal(layer.tensor(layer.matrix(weight), weight.shape), weight)
+
+
+@pytest.mark.parametrize(
+    ("body", "shape", "axes"),
+    [
+        ("y = MatMul (x, w)", (5, 4), (1, 0)),
+        ("y = MatMul (w, x)", (4, 6), (0, 1)),
+        ("y = Gemm (x, w)", (5, 4), (1, 0)),
+        ("y = Gemm <transB = 1> (x, w)", (4, 5), (0, 1)),
+        ("y = Gemm <transA = 1> (x, w)", (6, 4), (1, 0)),
+        ("y = Gemm (w, x)", (4, 6), (0, 1)),
+        ("y = Gemm <transA = 1> (w, x)", (6, 4), (1, 0)),
+        ("y = Gemm <transB = 1> (w, x)", (4, 5), (0, 1)),
+        ("v = Transpose (w) y = MatMul (x, v)", (4, 5), (0, 1)),
+    ],
+)
+def test_a_matrix_product_is_its_matrix_times_its_rows(body, shape, axes, tmp_path: Path):
+    tensors = draw(0, w=shape, v=(4, 3))
+    inner = body.replace("y =", "z =")
+    after = "Gemm <transA = 1> (z, u)" if "(w, x)" in body else "MatMul (z, u)"
+    tensors = {"w": tensors["w"], "u": tensors["v"]}
+    model = network(f"net (float[6,5] x) => (float[A,B] y) {{ {inner} y = {after} }}", tensors)
+    x = np.random.default_rng(0).standard_normal((6, 5)).astype(np.float32)
+    (expected,) = outputs(model, {"x": x}, ["z"])
+    layer = _layers(model, tmp_path)["w"]
+    assert (layer.layout.out_axis, layer.layout.in_axis) == axes
+    (made,) = layer.rows(x, np.random.default_rng(0)) @ layer.matrix(tensors["w"]).swapaxes(1, 2)
+    theirs = expected.T if "(w, x)" in body else expected
+    np.testing.assert_allclose(made, theirs, atol=1e-5)
+
+
+def _layers(model: onnx.ModelProto, directory: Path) -> dict[str, LinearLayer]:
+    """Return the layers of a model as it is, its weights turned into inputs."""
+    loaded = load_model(saved(model, directory))
+    weights = {w.key: w for w in find_prunable(loaded)}
+    working = loaded.clone()
+    for name in weights:
+        value = working.graph.initializers.pop(name)
+        working.graph.inputs.append(value)
+    student = Student(
+        working, {n: np.zeros(w.shape, np.float32) for n, w in weights.items()}, tuple(weights),
+        tuple(weights), (), (),
+        masking=Masking(layouts={n: Layout.of(w) for n, w in weights.items()}),
+    )  # fmt: skip
+    return linear_layers(student)
+
+
+def test_what_is_no_single_matrix_is_left_out(tmp_path: Path):
+    body = """net (float[N,4,8,8] x) => (float[N,4,15,15] y) {
+        a = Conv <pads = [1,1,1,1]> (x, w1)
+        b = Conv <pads = [1,1,1,1]> (a, w1)
+        c = Conv <auto_pad = "SAME_UPPER"> (b, w2)
+        d = Conv (c, w3)
+        y = ConvTranspose <strides = [2,2]> (d, w4)
+    }"""
+    shapes = {"w1": (4, 4, 3, 3), "w2": (4, 4, 3, 3), "w3": (4, 4, 1, 1), "w4": (4, 4, 1, 1)}
+    assert list(_layers(network(body, draw(0, **shapes)), tmp_path)) == ["w3"]
+
+
+# Least squares
+
+
+@given(st.integers(0, 1000), st.integers(1, 7), st.integers(1, 6), st.integers(1, 2))
+@settings(max_examples=40, deadline=None)
+def test_the_fitted_weights_are_the_least_squares_solution(seed, inputs, outs, groups):
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((groups, 200, inputs))
+    y = x + 0.3 * rng.standard_normal(x.shape)
+    matrix = rng.standard_normal((groups, outs, inputs))
+    mask = rng.random(matrix.shape) < 0.6
+    own, cross = y.swapaxes(1, 2) @ y / 200, x.swapaxes(1, 2) @ y / 200
+    fitted = masked_least_squares(matrix, mask, own, cross)
+    assert not fitted[~mask].any()
+    for group, out in np.ndindex(groups, outs):
+        kept = mask[group, out]
+        wanted = x[group] @ matrix[group, out]
+        best = np.linalg.lstsq(y[group][:, kept], wanted, rcond=None)[0]
+        ours, least = (
+            np.square(wanted - y[group][:, kept] @ v).mean()
+            for v in (fitted[group, out, kept], best)
+        )
+        assert ours <= 1.01 * least + 1e-2 * np.square(wanted).mean()
+
+
+def test_nothing_pruned_nothing_changes():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((1, 50, 6))
+    matrix = rng.standard_normal((1, 4, 6))
+    moments = x.swapaxes(1, 2) @ x / 50
+    fitted = masked_least_squares(matrix, np.ones_like(matrix, bool), moments, moments)
+    np.testing.assert_allclose(fitted, matrix, atol=1e-9)
+
+
+def test_inputs_that_never_vary_do_no_harm():
+    moments = np.zeros((1, 3, 3))
+    moments[0, 0, 0] = 1.0
+    matrix = np.ones((1, 2, 3))
+    fitted = masked_least_squares(matrix, np.ones_like(matrix, bool), moments, moments)
+    np.testing.assert_allclose(fitted, matrix, atol=1e-6)
+
+
+# A whole model
+
+
+def test_a_reconstructed_model_is_nearer_to_the_dense_one_than_a_pruned_one(convolutional):
+    student, data = convolutional
+    kept = {name: int(0.4 * student.dense[name].size) for name in student.prunable}
+    fitted, others = reconstruct(student, kept, data, 1, Quiet())
+    assert others == []
+    pruned = dict(student.dense)
+    for name in student.prunable:
+        mask = student.masking.mask(name, student.dense[name], kept[name])
+        pruned[name] = student.dense[name] * mask
+        np.testing.assert_array_equal(fitted[name] != 0, mask)
+    layer = linear_layers(student)["w3"]
+    x = data.batch(np.arange(64))
+    errors = []
+    for tensors in (fitted, pruned):
+        made, dense = (
+            outputs(student.with_tensors(t), x)[0] for t in (dict(tensors), dict(student.dense))
+        )
+        errors.append(float(np.square(made - dense).mean()))
+    assert errors[0] < 0.5 * errors[1]
+    assert layer.data
+
+
+# Criteria from what enters layers
+
+
+def evidence(prepared: tuple[Student, CalibrationData], seed: int = 0) -> Evidence:
+    student, data = prepared
+    return Evidence(student, data, SETTINGS, seed, 1, lambda text: pytest.fail(text))
+
+
+def test_wanda_weighs_by_the_root_mean_square_of_the_input(convolutional):
+    student, data = convolutional
+    scores = CRITERIA["wanda"](evidence(convolutional))
+    x = data.batch(np.arange(64))["x"]
+    padded = np.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)])
+    weight = student.dense["w1"]
+    for channel, row, column in [(0, 0, 0), (2, 1, 1), (1, 2, 0)]:
+        seen = padded[:, channel, row : row + 8, column : column + 8]
+        expected = np.abs(weight[:, channel, row, column]) * np.sqrt(np.square(seen).mean())
+        ours = scores("w1", weight)[:, channel, row, column]
+        np.testing.assert_allclose(ours, expected, rtol=1e-4)
+
+
+def test_second_order_is_the_saliency_of_the_optimal_brain_surgeon(convolutional):
+    student, data = convolutional
+    scores = CRITERIA["second-order"](evidence(convolutional))
+    layers = linear_layers(student)
+    moments = input_moments(student, layers, student.dense, data)["w3"][0]
+    system = moments + 0.01 * np.trace(moments) / len(moments) * np.eye(len(moments))
+    weight = student.dense["w3"].astype(np.float64)
+    ours = np.square(scores("w3", student.dense["w3"]).astype(np.float64))
+    for removed in range(3):
+        # What it costs to force this weight to zero when the others may follow.
+        mask = np.ones(weight.shape, bool)
+        mask[:, removed] = False
+        fitted = np.linalg.solve(system[mask[0]][:, mask[0]], (system @ weight.T)[mask[0]]).T
+        change = weight.copy()
+        change[:, mask[0]] -= fitted
+        cost = np.einsum("ok,kl,ol->o", change, system, change)
+        np.testing.assert_allclose(ours[:, removed], cost, rtol=1e-3)
+
+
+def test_gradient_times_weight_favours_what_the_outputs_hang_on(convolutional):
+    student, _ = convolutional
+    scores = CRITERIA["gradient-times-weight"](evidence(convolutional))
+    for name in student.prunable:
+        values = scores(name, student.dense[name])
+        assert values.shape == student.dense[name].shape
+        assert np.isfinite(values).all()
+        assert (values > 0).mean() > 0.9
+        assert not scores(name, np.zeros_like(student.dense[name])).any()
+
+
+def test_random_scores_follow_the_seed_alone(convolutional):
+    student, _ = convolutional
+    one, same, other = (CRITERIA["random"](evidence(convolutional, seed)) for seed in (0, 0, 1))
+    weight = student.dense["w2"]
+    np.testing.assert_array_equal(one("w2", weight), same("w2", 2 * weight))
+    assert (one("w2", weight) != other("w2", weight)).any()
