@@ -97,6 +97,7 @@ def is_batch(dim: int | ir.SymbolicDim, axis: int, names: set[str]) -> bool:
 def _session(model: ir.Model) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     content = serialize(_with_unfeedable_inside(model))
     return ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -21,6 +21,7 @@ __all__ = [
     "fold",
     "identity",
     "insert",
+    "restate",
     "statistics_mean",
     "train",
     "with_batch_statistics",
@@ -246,6 +247,38 @@ def identity(
         if norm.conv_bias is not None:
             tensors[norm.conv_bias] = (weights[norm.conv_bias] * factor).astype(np.float32)
     return tensors
+
+
+def restate(
+    normalizations: Sequence[Normalization],
+    tensors: Mapping[str, np.ndarray],
+    statistics: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """Return tensors that compute the same with other ``statistics``: scale and bias make up.
+
+    ``statistics`` holds mean and variance of what enters each normalisation under the names of its
+    tensors; one that shares a tensor with another stays as it is. A channel whose variance is
+    nothing beside the one it had keeps its statistics: its scale would have to be nothing, too.
+    """
+    names = [name for norm in normalizations for name in (*norm.trained, *norm.statistics)]
+    restated: dict[str, np.ndarray] = {}
+    for norm in normalizations:
+        own = (*norm.trained, *norm.statistics)
+        if any(names.count(name) > 1 for name in own):
+            continue
+        scale, bias, mean, variance = (tensors[name].astype(np.float64) for name in own)
+        kept = statistics[norm.variance] <= 1e-3 * variance
+        new_mean = np.where(kept, mean, statistics[norm.mean])
+        new_variance = np.where(kept, variance, statistics[norm.variance])
+        spread = np.sqrt(variance + norm.epsilon)
+        values = (
+            scale * np.sqrt(new_variance + norm.epsilon) / spread,
+            bias + scale * (new_mean - mean) / spread,
+            new_mean,
+            new_variance,
+        )
+        restated |= {n: v.astype(np.float32) for n, v in zip(own, values, strict=True)}
+    return restated
 
 
 def fold(

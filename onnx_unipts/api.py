@@ -25,7 +25,9 @@ from onnx_unipts.environment import check_training_runtime, versions
 from onnx_unipts.evaluation import Accuracy, Fidelity, compare, measure_accuracy, outputs_of
 from onnx_unipts.external_data import data_files
 from onnx_unipts.graph.cleanup import runnable
+from onnx_unipts.graph.dynamic_batch import batching_of
 from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import load_model, read_tensors, serialize
 from onnx_unipts.graph.prunable import find_prunable
 from onnx_unipts.job import Job, prepare_job
@@ -45,7 +47,7 @@ from onnx_unipts.report.figures import output_samples, picked_samples, weight_hi
 from onnx_unipts.report.runs import FIGURES, REPORT, write_report_page
 from onnx_unipts.result import Result
 from onnx_unipts.run_directory import RunDirectory
-from onnx_unipts.targets import Target, choose_targets
+from onnx_unipts.targets import Target, choose_targets, with_measured
 from onnx_unipts.training.ort import file_session, inference_session
 from onnx_unipts.training.trainer import available_cores
 
@@ -181,9 +183,10 @@ def evaluate(
     check_training_runtime()
     cores = jobs or available_cores()
     model, other = load_model(dense), load_model(sparse)
+    batching = isolated(batching_of, model)
     loaded = load_calibration_data(
         data,
-        input_signature(model, input_shapes or {}),
+        input_signature(model, input_shapes or {}, batching.whole),
         preprocessing,
         num_samples=num_samples,
         seed=seed,
@@ -199,7 +202,9 @@ def evaluate(
     for warning in loaded.warnings:
         shown.warning(warning)
     _check_same_signature(model, other, sparse)
-    outputs = [outputs_of(file_session(path, cores), targets, loaded) for path in (dense, sparse)]
+    fed = None if batching.size is None else batching
+    sessions = (file_session(path, cores, targets) for path in (dense, sparse))
+    outputs = [outputs_of(session, targets, loaded, fed) for session in sessions]
     measured = [measure_accuracy(targets, values, loaded.labels) for values in outputs]
     accuracy = {
         name: value
@@ -324,13 +329,16 @@ def _outputs(
     job: Job, outcome: Outcome, targets: list[Target], data: CalibrationData
 ) -> dict[str, dict[str, np.ndarray]]:
     """Return what the models make of ``data``: dense, before and after recovery."""
-    pruned = serialize(runnable(outcome.before_recovery))
+    pruned = serialize(runnable(with_measured(outcome.before_recovery, targets)))
     sessions = {
-        "dense": file_session(job.path, job.cores),
+        "dense": file_session(job.path, job.cores, targets),
         "before_recovery": inference_session(pruned, job.cores),
-        "after_recovery": file_session(job.output, job.cores),
+        "after_recovery": file_session(job.output, job.cores, targets),
     }
-    return {stage: outputs_of(session, targets, data) for stage, session in sessions.items()}
+    return {
+        stage: outputs_of(session, targets, data, job.own_batching)
+        for stage, session in sessions.items()
+    }
 
 
 def _measure(
@@ -358,7 +366,7 @@ def _figures(
 ) -> dict[str, Any]:
     classes = next((t for t in targets if t.kind == "classes"), None)
     dense, after = (
-        None if classes is None else classes.scores(outputs[stage][classes.output])
+        None if classes is None else classes.scores(outputs[stage][classes.measured])
         for stage in ("dense", "after_recovery")
     )
     picked = picked_samples(dense, after, len(data))

@@ -54,7 +54,7 @@ def check_file(
         targets = choose_targets(model)
     except UnsupportedModelError:
         return []  # whoever compresses the model says so
-    return check_outputs(file_session(path, threads), targets, data)
+    return check_outputs(file_session(path, threads, targets), targets, data)
 
 
 def check_outputs(
@@ -86,7 +86,7 @@ class _Look:
         data: CalibrationData,
     ) -> None:
         self._session = session
-        self._names = list(dict.fromkeys(target.output for target in targets))
+        self._names = list(dict.fromkeys(target.measured for target in targets))
         self._data = data
         sizes = [math.prod(v.shape[1:]) for v in data.batch(np.arange(1)).values()]
         self.count = min(FEW if max(sizes) <= LARGE_INPUT else FEW // 4, len(data))
@@ -133,7 +133,7 @@ class _Look:
 
     def belief(self, target: Target, count: int = 0, other: Alternative | None = None) -> _Belief:
         """Return what the model believes about the samples."""
-        scores = target.scores(self.outputs(count, other)[target.output]).astype(np.float64)
+        scores = target.scores(self.outputs(count, other)[target.measured]).astype(np.float64)
         return _Belief(log_softmax(np.moveaxis(scores, target.axis, -1)))
 
 
@@ -175,7 +175,7 @@ class _Belief:
 def _constant_outputs(look: _Look, targets: Sequence[Target]) -> list[str]:
     outputs = look.outputs()
     for target in targets:
-        values = outputs[target.output].astype(np.float64)
+        values = outputs[target.measured].astype(np.float64)
         if not np.isfinite(values).all():
             return [
                 f"the dense model's output {target.output!r} is not finite on this data; {_CAUSES}"

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnx_unipts.calibration import CalibrationData
+from onnx_unipts.graph.dynamic_batch import Batching
 from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.targets import Target, divergence
 
 __all__ = [
     "Accuracy",
     "Fidelity",
+    "batching_for",
     "compare",
     "measure_accuracy",
     "outputs_of",
@@ -23,6 +25,8 @@ __all__ = [
 ]
 
 BATCH = 64
+# Large samples are run fewer at a time.
+BATCH_BYTES = 2**25
 
 
 @dataclass(frozen=True)
@@ -66,24 +70,35 @@ def wilson_interval(correct: int, total: int, z: float = 1.959964) -> tuple[floa
 
 
 def run_samples(
-    session: onnxruntime.InferenceSession, names: Sequence[str], batch: Mapping[str, np.ndarray]
+    session: onnxruntime.InferenceSession,
+    names: Sequence[str],
+    batch: Mapping[str, np.ndarray],
+    batching: Batching | None = None,
 ) -> list[np.ndarray]:
     """Return the outputs ``names`` of a model file for a ``batch`` of any number of samples.
 
     A model whose inputs have a fixed first axis is run on as many samples at a time, at the end on
-    some of the first ones again. Arrays that the model has no input for are left out.
+    some of the first ones again, and one with an input without a sample axis on one at a time.
+    Arrays that the model has no input for are left out.
     """
-    inputs = session.get_inputs()
-    feeds = {value.name: batch[value.name] for value in inputs if value.name in batch}
-    count = len(next(iter(feeds.values())))
-    size = _fixed_batch(inputs) or count
-    if size == count:
-        return list(session.run(names, feeds))
-    parts = [
-        session.run(names, {n: v.take(samples, axis=0, mode="wrap") for n, v in feeds.items()})
-        for samples in (np.arange(start, start + size) for start in range(0, count, size))
-    ]
-    return [np.concatenate(outputs)[:count] for outputs in zip(*parts, strict=True)]
+    known = {value.name for value in session.get_inputs()}
+    feeds = {name: array for name, array in batch.items() if name in known}
+    batching = batching_for(session, feeds, batching)
+    runs = [session.run(names, run) for run in batching.runs(feeds)]
+    return batching.joined(runs, len(next(iter(feeds.values()))))
+
+
+def batching_for(
+    session: onnxruntime.InferenceSession,
+    batch: Mapping[str, np.ndarray],
+    batching: Batching | None = None,
+) -> Batching:
+    """Return ``batching``, or what the shapes of the inputs in ``batch`` say where it is None."""
+    if batching is not None:
+        return batching
+    inputs = [value for value in session.get_inputs() if value.name in batch]
+    whole = frozenset(v.name for v in inputs if batch[v.name].ndim == len(v.shape) + 1)
+    return Batching(1 if whole else _fixed_batch(inputs), whole)
 
 
 def _fixed_batch(inputs: Sequence[onnxruntime.NodeArg]) -> int | None:
@@ -93,12 +108,17 @@ def _fixed_batch(inputs: Sequence[onnxruntime.NodeArg]) -> int | None:
 
 
 def outputs_of(
-    session: onnxruntime.InferenceSession, targets: Sequence[Target], data: CalibrationData
+    session: onnxruntime.InferenceSession,
+    targets: Sequence[Target],
+    data: CalibrationData,
+    batching: Batching | None = None,
 ) -> dict[str, np.ndarray]:
     """Return the user's outputs of ``targets`` over all samples, by name, first axis samples."""
-    names = [target.output for target in targets]
-    slices = (np.arange(i, min(i + BATCH, len(data))) for i in range(0, len(data), BATCH))
-    collected = [run_samples(session, names, data.batch(samples)) for samples in slices]
+    names = [target.measured for target in targets]
+    sample_bytes = sum(array.nbytes for array in data.batch(np.arange(1)).values())
+    size = max(1, min(BATCH, BATCH_BYTES // max(sample_bytes, 1)))
+    slices = (np.arange(i, min(i + size, len(data))) for i in range(0, len(data), size))
+    collected = [run_samples(session, names, data.batch(rows), batching) for rows in slices]
     return {
         name: np.concatenate(parts)
         for name, parts in zip(names, zip(*collected, strict=True), strict=True)
@@ -112,7 +132,7 @@ def compare(
     total = 0.0
     agreement = None
     for target in targets:
-        ours, theirs = (target.scores(outputs[target.output]) for outputs in (sparse, dense))
+        ours, theirs = (target.scores(outputs[target.measured]) for outputs in (sparse, dense))
         total += divergence(target, theirs, ours)
         if target.kind == "classes" and agreement is None:
             same = ours.argmax(axis=target.axis) == theirs.argmax(axis=target.axis)
@@ -128,7 +148,7 @@ def measure_accuracy(
     classes = next((t for t in targets if t.kind == "classes"), None)
     if labels is None or classes is None:
         return None
-    predicted = classes.scores(outputs[classes.output]).argmax(axis=classes.axis).reshape(-1)
+    predicted = classes.scores(outputs[classes.measured]).argmax(axis=classes.axis).reshape(-1)
     if len(predicted) != len(labels):
         return None
     return Accuracy(len(labels), int((predicted == labels).sum()))

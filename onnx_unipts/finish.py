@@ -20,7 +20,7 @@ from onnx_unipts.student import Student, batches_of, recalibrate, write_back
 from onnx_unipts.targets import expose
 from onnx_unipts.training.ort import inference_session
 
-__all__ = ["Finished", "finish", "pruned_exactly"]
+__all__ = ["Finished", "finish", "finish_untrained", "finished", "pruned_exactly"]
 
 # Statistics of more samples than these change nothing that can be measured.
 RECALIBRATION_SAMPLES = 4096
@@ -40,29 +40,48 @@ class Finished:
     eliminated: Elimination | None
 
 
-def finish(
+def finished(
     job: Job, student: Student, tensors: Mapping[str, np.ndarray], kept: Mapping[str, int]
-) -> Finished:
-    """Write the sparse model of the trained and pruned ``tensors`` to the output file of ``job``.
-
-    Raises `TargetMissedError` if it has other zeros than asked for, and `OnnxUniptsError` if its
-    signature or its outputs are not what they must be; nothing is written then, and a file that was
-    there before stays.
-    """
+) -> dict[str, np.ndarray]:
+    """Return ``tensors`` with the zeros asked for, and the statistics that belong to them."""
     final = dict(tensors)
     for name in student.prunable:
         mask = job.masking.mask(name, final[name], kept[name])
         final[name] = pruned_exactly(final[name], mask)
     settings = job.recipe.training
     augment = settings.augment and settings.epochs > 0
-    final |= recalibrate(
-        student, final, job.data, settings.batch_size, RECALIBRATION_SAMPLES, job.cores, augment
+    size = student.divided(settings.batch_size)
+    return final | recalibrate(
+        student, final, job.data, size, RECALIBRATION_SAMPLES, job.cores, augment
     )
+
+
+def finish(
+    job: Job, student: Student, final: Mapping[str, np.ndarray], kept: Mapping[str, int]
+) -> Finished:
+    """Write the sparse model of the `finished` tensors to the output file of ``job``.
+
+    Raises `TargetMissedError` if it has other zeros than asked for, and `OnnxUniptsError` if its
+    signature or its outputs are not what they must be; nothing is written then, and a file that was
+    there before stays.
+    """
     model = job.load()
     write_back(student, model, final)
     _verify(job, model, kept)
-    batch = next(batches_of(job.data, settings.batch_size))
+    batch = next(batches_of(job.data, student.divided(job.recipe.training.batch_size)))
     _verify_outputs(job, student, model, final, batch)
+    return _write(job, model, kept, batch)
+
+
+def finish_untrained(job: Job, model: ir.Model, kept: Mapping[str, int]) -> Finished:
+    """Write ``model``, whose weights are pruned and nothing else; raises as `finish` does."""
+    _verify(job, model, kept)
+    return _write(job, model, kept, job.data.batch(np.arange(1)))
+
+
+def _write(
+    job: Job, model: ir.Model, kept: Mapping[str, int], batch: Mapping[str, np.ndarray]
+) -> Finished:
     smaller, eliminated = without_dead_channels(job, model, batch)
     save_model(smaller, job.output)
     if smaller is model:
@@ -131,12 +150,14 @@ def _verify_outputs(
     batch: Mapping[str, np.ndarray],
 ) -> None:
     """Compare the outputs of ``model`` with those of the trained weights on one batch."""
-    outputs = [replace(target, value=target.output) for target in student.targets]
+    outputs = [replace(t, value=t.output) for t in student.targets if not t.inner]
+    if not outputs:
+        return  # none is the same value in both
     names = [target.output for target in outputs]
     trained = bind(student.model, final)
     expose(trained, outputs)
     ours, theirs = (
-        run_samples(inference_session(serialize(m), job.cores), names, batch)
+        run_samples(inference_session(serialize(m), job.cores), names, batch, job.own_batching)
         for m in (runnable(model), trained)
     )
     half = any(weight.dtype == "FLOAT16" for weight in job.pruned)

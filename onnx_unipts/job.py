@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from onnx_unipts.calibration import (
     input_signature,
     is_synthetic,
     load_calibration_data,
-    require_batch,
 )
 from onnx_unipts.callbacks import Callbacks
 from onnx_unipts.criteria import CRITERIA
@@ -30,10 +29,13 @@ from onnx_unipts.data_check import check_file, value_ranges
 from onnx_unipts.environment import versions
 from onnx_unipts.external_data import data_files, digest
 from onnx_unipts.fitness import BACKENDS, FITNESS
+from onnx_unipts.graph.dynamic_batch import Batching, batching_of
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
+from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import find_nonfinite, load_model
 from onnx_unipts.graph.prunable import PrunableWeight, find_prunable, matching
 from onnx_unipts.patterns import Layout, Masking, Pattern, parse_pattern, target_sparsity
+from onnx_unipts.probing import require_running, with_running_sizes
 from onnx_unipts.progress import Progress, Quiet
 from onnx_unipts.recipe import Recipe
 from onnx_unipts.training.objective import OBJECTIVES
@@ -43,6 +45,8 @@ from onnx_unipts.training.trainer import available_cores, replicas_for
 __all__ = ["Job", "prepare_job"]
 
 FINGERPRINT_SAMPLES = 256
+# Steps per epoch where the samples do not fill one batch.
+STEPS_OF_FEW = 4
 
 
 @dataclass
@@ -51,7 +55,7 @@ class Job:
 
     ``dense`` is the user's model and never changed: `load` gives a fresh copy to work on.
     ``pruned`` are the weights to prune, ``weights`` also those that are not, with the reason;
-    ``synthetic`` says that ``data`` was made up.
+    ``synthetic`` says that ``data`` was made up, ``batching`` how samples are fed to the model.
     """
 
     path: Path
@@ -70,6 +74,7 @@ class Job:
     synthetic: bool = False
     callbacks: Callbacks = field(default_factory=Callbacks)
     file_format: str = "dense"
+    batching: Batching = field(default_factory=Batching)
 
     @property
     def pruned(self) -> list[PrunableWeight]:
@@ -102,6 +107,11 @@ class Job:
         if wanted is None:
             return self.pattern.survives_removal and self.file_format != "dense"
         return wanted
+
+    @property
+    def own_batching(self) -> Batching | None:
+        """How the user's files are fed; None where the shapes of their inputs say it."""
+        return self.batching if self.batching.size is not None else None
 
     @property
     def replicas(self) -> int:
@@ -156,19 +166,25 @@ def prepare_job(
     """
     sparsity = target_sparsity(parse_pattern(recipe.pattern), recipe.sparsity)
     _check_plugins(recipe, backend)
+    wanted = recipe.training.batch_size
     preprocessing = preprocessing or recipe.preprocessing.options()
     path = Path(model)
     dense = load_model(path)
     weights = _weights(dense, path, recipe)
-    signature = input_signature(dense, input_shapes)
-    loaded = load_calibration_data(
-        data, signature, preprocessing, num_samples=recipe.num_samples, seed=recipe.seed
-    )
+    batching = isolated(batching_of, dense)
+    signature = input_signature(dense, input_shapes, batching.whole)
+    load = partial(load_calibration_data, data, options=preprocessing, seed=recipe.seed)
+    if is_synthetic(data):
+        guess = load(signature, num_samples=1).batch(np.arange(1))
+        signature = with_running_sizes(path, signature, guess)
+    loaded = load(signature, num_samples=recipe.num_samples)
+    fed = batching if batching.size is not None else None
+    require_running(path, fed, loaded.batch(np.arange(1)))
     held_out = None
     if eval_data is not None:
         held_out = load_calibration_data(eval_data, signature, preprocessing, seed=recipe.seed)
     if recipe.training.epochs > 0:
-        require_batch(loaded, recipe.training.batch_size)
+        recipe = _with_fitting_batch(recipe, len(loaded))
     job = Job(
         path,
         Path(output),
@@ -183,6 +199,7 @@ def prepare_job(
         backend,
         progress,
         synthetic=is_synthetic(data),
+        batching=batching,
     )
     counts = {weight.key: weight.count for weight in job.pruned}
     method = recipe.allocation.method
@@ -192,6 +209,8 @@ def prepare_job(
             "recovery learned-thresholds gives every layer its sparsity; leave out --layer-sparsity"
         )
     _present_data(job)
+    if (size := recipe.training.batch_size) != wanted:
+        job.warn(f"{len(loaded)} samples do not fill a batch of {wanted}: trained by {size} a step")
     return job
 
 
@@ -264,6 +283,13 @@ def _objected(weight: PrunableWeight, pattern: Pattern) -> PrunableWeight:
     """Leave out what cannot have the pattern."""
     reason = pattern.objection(weight) if weight.pruned else ""
     return replace(weight, pruned=False, reason=reason) if reason else weight
+
+
+def _with_fitting_batch(recipe: Recipe, samples: int) -> Recipe:
+    """Return ``recipe``, with a smaller batch if ``samples`` do not fill one."""
+    if samples >= recipe.training.batch_size:
+        return recipe
+    return recipe.with_settings({"training.batch_size": max(1, samples // STEPS_OF_FEW)})
 
 
 def _fingerprint(data: CalibrationData) -> dict[str, Any]:

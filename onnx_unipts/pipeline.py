@@ -6,27 +6,31 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 
-from onnx_unipts.allocation import Problem
+from onnx_unipts.allocation import SEARCHES, Problem
 from onnx_unipts.allocation.file import allocation_document
 from onnx_unipts.allocation.prescribed import allocate_rest
 from onnx_unipts.allocation.problem import History, Kept
 from onnx_unipts.callbacks import Epoch, Generation
 from onnx_unipts.criteria import CRITERIA, Evidence
-from onnx_unipts.finish import Finished, finish
+from onnx_unipts.evaluation import run_samples
+from onnx_unipts.finish import Finished, finish, finish_untrained, finished, pruned_exactly
 from onnx_unipts.fitness import CandidateEvaluator
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
+from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import read_tensors, write_tensors
 from onnx_unipts.job import Job
-from onnx_unipts.patterns.masking import Scores
+from onnx_unipts.patterns.masking import Masking, Scores
 from onnx_unipts.reconstruction import reconstruct
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.student import Student, batches_of, build_student
+from onnx_unipts.targets import total_divergence
 from onnx_unipts.training.adaptation import adapt_normalizations, agreement_of
-from onnx_unipts.training.ort import inference_session
+from onnx_unipts.training.ort import RUNTIME_ERRORS, InferenceSession, inference_session
 from onnx_unipts.training.recovery import RECOVERIES
 from onnx_unipts.training.self_check import check_gradients
 from onnx_unipts.training.trainer import Checkpoint, Trainer, gradient_graph, taught_feeds
@@ -35,6 +39,17 @@ __all__ = ["Outcome", "SearchOutcome", "run_compression", "run_search"]
 
 SEARCH_BATCH = 128
 CHECK_BATCH = 4
+# Samples on which training is judged.
+COMPARED_SAMPLES = 256
+# The attempts at training, each at a tenth of the learning rate before.
+ATTEMPTS = 4
+SLOWER = 0.1
+# What allocates where candidates cannot be scored.
+UNSCORED = "lamp"
+# Forward passes that a sample takes in training, gradient and teacher included.
+TRAINING_PASSES = 4
+# What a search may always take: a minute or two on one core.
+SEARCH_MULTIPLICATIONS = 1_000_000_000_000
 # Adaptation that changes more of the dense model's answers than this is no adaptation.
 LEAST_AGREEMENT = 0.8
 
@@ -66,16 +81,50 @@ class Outcome:
 
 
 def run_compression(job: Job, run: RunDirectory) -> Outcome:
-    """Compress the model of ``job`` into its output file; ``run`` keeps what a resume needs."""
-    student = _student(job, run)
+    """Compress the model of ``job`` into its output file; ``run`` keeps what a resume needs.
+
+    A model that cannot be worked on, though it can be run, is pruned without training.
+    """
+    try:
+        return _compress(job, run, _student(job, run))
+    except UnsupportedModelError as error:
+        job.warn(f"pruned without training: {error}")
+    except RUNTIME_ERRORS as error:
+        job.warn(f"pruned without training: {str(error).strip().splitlines()[0]}")
+    return _only_prune(job, run)
+
+
+def _compress(job: Job, run: RunDirectory, student: Student) -> Outcome:
     search = _search(job, run, student)
-    before = _pruned_only(job, student, search.kept)
+    before = _pruned_only(job, student.dense, search.kept, student.masking)
     began = time.monotonic()
-    state, untrained = _train(job, run, student, search.kept)
-    tensors, kept = _settled(job, run, student, state, search.kept)
+    recovery = _recover(job, run, student, search.kept)
     seconds = time.monotonic() - began
-    finished = finish(job, student, tensors, kept)
-    return Outcome(search, before, state.losses, seconds, untrained, finished)
+    if recovery.kept != search.kept:
+        method = job.recipe.training.recovery
+        sizes = {key: student.dense[key].size for key in job.keys}
+        document = allocation_document(job.sparsity, method, recovery.kept, sizes)
+        run.write_json("allocation.json", document)
+    done = finish(job, student, recovery.tensors, recovery.kept)
+    return Outcome(search, before, recovery.losses, seconds, recovery.untrained, done)
+
+
+def _only_prune(job: Job, run: RunDirectory) -> Outcome:
+    """Prune by an allocation that needs no run of the model."""
+    began = time.monotonic()
+    dense = {
+        key: array.astype(np.float32) for key, array in read_tensors(job.dense, job.keys).items()
+    }
+    method = job.recipe.allocation.method
+    settings = job.recipe.allocation.search
+    problem = Problem(dense, job.sparsity, job.recipe.seed, settings, masking=job.masking)
+    kept = allocate_rest(UNSCORED if method in SEARCHES else method, problem, job.prescribed)
+    document = allocation_document(job.sparsity, UNSCORED, kept, problem.counts)
+    run.write_json("allocation.json", document)
+    search = SearchOutcome(kept, time.monotonic() - began, 0, 0, [])
+    pruned = _pruned_only(job, dense, kept, job.masking)
+    done = finish_untrained(job, pruned, kept)
+    return Outcome(search, pruned, [], 0.0, list(job.keys), done)
 
 
 def run_search(job: Job, run: RunDirectory) -> SearchOutcome:
@@ -85,7 +134,7 @@ def run_search(job: Job, run: RunDirectory) -> SearchOutcome:
 
 def _student(job: Job, run: RunDirectory) -> Student:
     """Build the student; its tensors are kept, so that a resumed run has the very same ones."""
-    student = build_student(job.load(), job.keys, job.data, job.recipe.training, job.cores)
+    student = isolated(_built_student, job)
     saved = run.load_checkpoint("student")
     if saved is None:
         student.dense = _adapted(job, student)
@@ -107,10 +156,24 @@ def _scores(job: Job, student: Student) -> Scores:
     return CRITERIA[job.recipe.criterion](evidence)
 
 
+def _built_student(job: Job) -> Student:
+    return build_student(
+        job.load(),
+        job.keys,
+        job.data,
+        job.recipe.training,
+        job.cores,
+        job.batching,
+        restated=job.synthetic,
+    )
+
+
 def _adapted(job: Job, student: Student) -> dict[str, np.ndarray]:
     """The dense tensors, adapted to real data where the recipe wants it and the model allows it."""
     settings = job.recipe.training
     if job.synthetic or settings.epochs == 0 or settings.adaptation == 0:
+        return student.dense
+    if not student.normalizations:
         return student.dense
     tensors = adapt_normalizations(
         student, job.data, settings, job.recipe.seed, job.replicas, job.progress
@@ -179,8 +242,8 @@ class _Scorer:
         self._job = job
         self._student = student
         self._rng = np.random.default_rng([job.recipe.seed, 2])
-        picked = self._rng.permutation(len(job.data))[: job.recipe.allocation.search.samples]
-        size = min(SEARCH_BATCH, len(picked))
+        picked = self._rng.permutation(len(job.data))[: _search_samples(job, student)]
+        size = min(student.divided(SEARCH_BATCH), len(picked))
         self._slices = [picked[i : i + size] for i in range(0, len(picked) - size + 1, size)]
 
     def __call__(self, candidates: Sequence[Kept]) -> list[float]:
@@ -196,6 +259,20 @@ class _Scorer:
         return _evaluator(self._job, self._student, self._slices, self._rng)
 
 
+def _search_samples(job: Job, student: Student) -> int:
+    """Return how many samples score a candidate.
+
+    What the recipe says, or fewer where a search of a large model would take longer than both a
+    minute and twice the training.
+    """
+    settings, training = job.recipe.allocation.search, job.recipe.training
+    evaluations = settings.population * (settings.generations + 1)
+    steps = training.epochs * len(job.data) * TRAINING_PASSES
+    one = evaluations * max(student.multiplications, 1)
+    most = max(SEARCH_MULTIPLICATIONS // one, 2 * steps // evaluations, 1)
+    return min(settings.samples, len(job.data), most)
+
+
 def _evaluator(
     job: Job, student: Student, slices: Sequence[np.ndarray], rng: np.random.Generator
 ) -> CandidateEvaluator:
@@ -203,8 +280,7 @@ def _evaluator(
     clean = [job.data.batch(indices) for indices in slices]
     # On one thread, so that the number of cores changes no bit of what candidates are compared to.
     teacher = inference_session(student.teacher("running"))
-    values = student.values
-    dense = [dict(zip(values, teacher.run(values, batch), strict=True)) for batch in clean]
+    dense = [_values_of(student, teacher, batch) for batch in clean]
     labels = job.data.labels
     return CandidateEvaluator(
         student.with_batch_statistics(),
@@ -217,7 +293,16 @@ def _evaluator(
         job.cores,
         job.backend,
         student.masking,
+        student.batching,
     )
+
+
+def _values_of(
+    student: Student, session: InferenceSession, batch: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return the distilled values of a ``session`` of the student for ``batch``, by name."""
+    arrays = run_samples(session, student.values, batch, student.batching)
+    return dict(zip(student.values, arrays, strict=True))
 
 
 def _disturbed(
@@ -232,40 +317,132 @@ def _disturbed(
     }
 
 
-def _pruned_only(job: Job, student: Student, kept: Kept) -> ir.Model:
+def _pruned_only(
+    job: Job, dense: Mapping[str, np.ndarray], kept: Kept, masking: Masking
+) -> ir.Model:
     """The dense model with the weights removed and nothing repaired."""
     model = job.load()
-    masking, dense = student.masking, student.dense
     masks = {key: masking.mask(key, dense[key], kept[key]) for key in job.keys}
     stored = read_tensors(model, job.keys)
     write_tensors(model, {key: np.where(mask, stored[key], 0) for key, mask in masks.items()})
     return model
 
 
-def _train(
-    job: Job, run: RunDirectory, student: Student, kept: Kept
-) -> tuple[Checkpoint, list[str]]:
+class _Recovery(NamedTuple):
+    """The tensors to write, what each keeps, the loss of every step, and the weights not trained.
+
+    A recovery of the recipe may keep other numbers of weights than the allocation.
+    """
+
+    tensors: dict[str, np.ndarray]
+    kept: Kept
+    losses: list[float]
+    untrained: list[str]
+
+
+def _recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> _Recovery:
+    """Train; at lower learning rates again where that leads away from the dense model."""
     settings = job.recipe.training
-    unfitted: list[str] = []
-    state = _load_state(run)
-    if state is None:
-        tensors, unfitted = _start(job, student, kept)
-        state = Checkpoint(0, {name: tensor.copy() for name, tensor in tensors.items()})
-    if settings.epochs == 0 or not student.trained:
-        return state, unfitted
-    if state.epoch == 0:
-        _check(job, student, kept)
+    start, unfitted = _start(job, student, kept)
+    untrained = _untrained(job, student, start, kept)
+    if settings.epochs == 0 or not student.trained or not _check(job, student, kept):
+        return untrained[0]._replace(untrained=unfitted)
     trainer = Trainer(student, kept, job.data, settings, job.recipe.seed, job.replicas)
-    if trainer.unreached:
-        job.warn(f"no gradient reaches {', '.join(trainer.unreached)}: pruned without training")
+    _name_untrained(job, student, trainer)
+    divergence_of = _DivergenceFromDense(job, student)
+    least = min(divergence_of(each.tensors) for each in untrained)
+    for attempt in range(_attempt(run), ATTEMPTS):
+        trainer.learning_rate = settings.learning_rate * SLOWER**attempt
+        state = _trained(job, run, trainer, start, attempt)
+        recovery = _settled(job, student, state, kept)
+        if divergence_of(recovery.tensors) <= least:
+            return recovery._replace(untrained=list(trainer.unreached))
+        job.warn(
+            f"at a learning rate of {trainer.learning_rate:g} training leads away from the dense "
+            "model"
+        )
+    return min(untrained, key=lambda each: divergence_of(each.tensors))
+
+
+def _untrained(
+    job: Job, student: Student, start: Mapping[str, np.ndarray], kept: Kept
+) -> list[_Recovery]:
+    """Return what training starts from with the statistics that belong to it, and the old ones."""
+    settled = _settled(job, student, Checkpoint(0, dict(start)), kept)
+    dense, masking = student.dense, student.masking
+    masks = {name: masking.mask(name, dense[name], kept[name]) for name in student.prunable}
+    pruned = {name: pruned_exactly(dense[name], mask) for name, mask in masks.items()}
+    return [settled, _Recovery({**dense, **pruned}, kept, [], list(student.prunable))]
+
+
+def _settled(job: Job, student: Student, state: Checkpoint, kept: Kept) -> _Recovery:
+    """Return the trained tensors, pruned; a recovery may have changed what each keeps."""
+    recovery = RECOVERIES[job.recipe.training.recovery](student, kept)
+    recovery.begin(state.tensors)
+    tensors, counts = recovery.settle(state.tensors)
+    settled = {**kept, **counts}
+    final = finished(job, student, tensors, settled)
+    return _Recovery(final, settled, state.losses, list(student.prunable))
+
+
+def _name_untrained(job: Job, student: Student, trainer: Trainer) -> None:
+    cut = [name for name in trainer.unreached if name in student.prunable]
+    if cut:
+        nodes = f", cut off by {', '.join(trainer.stopped)}" if trainer.stopped else ""
+        job.warn(f"no gradient reaches {', '.join(cut)}: pruned without training{nodes}")
+
+
+class _DivergenceFromDense:
+    """How far tensors of a student are from the dense model on some of the calibration data."""
+
+    def __init__(self, job: Job, student: Student) -> None:
+        self._student, self._cores = student, job.cores
+        size = student.divided(min(SEARCH_BATCH, len(job.data)))
+        self._batches = list(batches_of(job.data, size, student.affordable(COMPARED_SAMPLES)))
+        self._dense = self._run(student.dense)
+
+    def __call__(self, tensors: Mapping[str, np.ndarray]) -> float:
+        if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
+            return float("inf")
+        pairs = zip(self._dense, self._run(tensors), strict=True)
+        return float(np.mean([total_divergence(self._student.targets, *pair) for pair in pairs]))
+
+    def _run(self, tensors: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
+        session = inference_session(self._student.with_tensors(tensors), self._cores)
+        names = list(dict.fromkeys(target.value for target in self._student.targets))
+        batching = self._student.batching
+        return [
+            dict(zip(names, run_samples(session, names, batch, batching), strict=True))
+            for batch in self._batches
+        ]
+
+
+def _trained(
+    job: Job,
+    run: RunDirectory,
+    trainer: Trainer,
+    start: Mapping[str, np.ndarray],
+    attempt: int,
+) -> Checkpoint:
+    """Train all epochs from the start, or from where an interrupted run of this attempt was."""
+    settings = job.recipe.training
+    state = _load_state(run) if _attempt(run) == attempt else None
+    state = state or Checkpoint(0, {name: tensor.copy() for name, tensor in start.items()})
     if state.epoch < settings.epochs:
         for reached in trainer.epochs(state, job.progress):
+            if not _is_finite(reached) and attempt + 1 < ATTEMPTS:
+                return reached
             _require_finite(reached, settings.learning_rate)
-            _save_state(run, reached)
+            _save_state(run, reached, attempt)
             losses = reached.losses[len(state.losses) :]
             job.callbacks.epoch(Epoch(reached.epoch, settings.epochs, losses))
             state = reached
-    return state, list(trainer.unreached)
+    return state
+
+
+def _is_finite(state: Checkpoint) -> bool:
+    finite = all(np.isfinite(tensor).all() for tensor in state.tensors.values())
+    return finite and bool(np.isfinite(state.losses).all())
 
 
 def _start(job: Job, student: Student, kept: Kept) -> tuple[Mapping[str, np.ndarray], list[str]]:
@@ -276,22 +453,6 @@ def _start(job: Job, student: Student, kept: Kept) -> tuple[Mapping[str, np.ndar
     if unfitted:
         job.warn(f"not fitted to its dense outputs: {', '.join(unfitted)}")
     return tensors, unfitted
-
-
-def _settled(
-    job: Job, run: RunDirectory, student: Student, state: Checkpoint, kept: Kept
-) -> tuple[dict[str, np.ndarray], Kept]:
-    """The trained tensors, pruned, and what each keeps; a recovery may have changed the latter."""
-    recovery = RECOVERIES[job.recipe.training.recovery](student, kept)
-    recovery.begin(state.tensors)
-    tensors, counts = recovery.settle(state.tensors)
-    settled = {**kept, **counts}
-    if settled != kept:
-        sizes = {key: student.dense[key].size for key in job.keys}
-        method = job.recipe.training.recovery
-        document = allocation_document(job.sparsity, method, settled, sizes)
-        run.write_json("allocation.json", document)
-    return tensors, settled
 
 
 def _require_finite(state: Checkpoint, learning_rate: float) -> None:
@@ -310,37 +471,50 @@ def _require_finite(state: Checkpoint, learning_rate: float) -> None:
     )
 
 
-def _check(job: Job, student: Student, kept: Kept) -> None:
-    """Compare gradients with finite differences; refuse to train where they are wrong.
+def _check(job: Job, student: Student, kept: Kept) -> bool:
+    """Compare gradients with finite differences; say whether they are right, and warn if not.
 
     At half the sparsity: unlike the dense model the student is then not at its optimum, and unlike
     the sparse one not so broken that every step of a finite difference crosses many kinks.
     """
-    size = min(CHECK_BATCH, job.recipe.training.batch_size)
-    graph = gradient_graph(student, size)
-    batch = next(batches_of(job.data, size))
+    size = student.batching.size or min(CHECK_BATCH, job.recipe.training.batch_size)
     tensors = {
         name: tensor * student.masking.mask(name, tensor, (tensor.size + kept[name]) // 2)
         if name in student.prunable
         else tensor
         for name, tensor in student.tensors.items()
     }
-    feeds = taught_feeds(student, job.recipe.training, batch)
-    check = check_gradients(graph, {**tensors, **batch, **feeds})
+    try:
+        graph = gradient_graph(student, size)
+        batch = next(student.batching.runs(next(batches_of(job.data, size))))
+        feeds = isolated(taught_feeds, student, job.recipe.training, batch)
+        check = check_gradients(graph, {**tensors, **batch, **feeds})
+    except UnsupportedModelError as error:
+        job.warn(f"pruned without training: {error}")
+        return False
     if not check.passed:
         worst = sorted(check.errors, key=lambda name: -check.errors[name])[:3]
-        raise UnsupportedModelError(
-            f"{job.path}: gradients differ from finite differences, by {check.median:.0%} in the "
-            f"median, most at {', '.join(worst)}; use --epochs 0 to prune without training"
+        job.warn(
+            f"pruned without training: gradients differ from finite differences, by "
+            f"{check.median:.0%} in the median, most at {', '.join(worst)}"
         )
+        return False
     if check.wrong:
         job.warn(f"the gradients of {', '.join(check.wrong)} may be inexact")
+    return True
 
 
-def _save_state(run: RunDirectory, state: Checkpoint) -> None:
+def _save_state(run: RunDirectory, state: Checkpoint, attempt: int) -> None:
     arrays = {f"tensor/{name}": value for name, value in state.tensors.items()}
     arrays |= {f"velocity/{name}": value for name, value in state.velocity.items()}
-    run.save_checkpoint("training", arrays, {"epoch": state.epoch, "losses": state.losses})
+    facts = {"epoch": state.epoch, "losses": state.losses, "attempt": attempt}
+    run.save_checkpoint("training", arrays, facts)
+
+
+def _attempt(run: RunDirectory) -> int:
+    """Return which attempt at training the run is in."""
+    saved = run.load_checkpoint("training")
+    return 0 if saved is None else int(saved[1]["attempt"])
 
 
 def _load_state(run: RunDirectory) -> Checkpoint | None:

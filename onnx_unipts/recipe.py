@@ -124,6 +124,10 @@ class Training(_Section):
         le=1e4,
         description="Weight of inner activations in the loss; 0 is none.",
     )
+    losses: dict[str, Literal["kl", "mse"]] = Field(
+        default_factory=dict,
+        description="By output: kl or mse, where what its shape says does not fit.",
+    )
     adaptation: int = Field(
         default=400,
         ge=0,

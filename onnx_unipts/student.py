@@ -5,15 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.graph import normalization
+from onnx_unipts.graph.branches import with_branches_taken
 from onnx_unipts.graph.cleanup import clean
-from onnx_unipts.graph.dynamic_batch import with_dynamic_batch
-from onnx_unipts.graph.model import read_tensors, serialize, stored_tensors, write_tensors
+from onnx_unipts.graph.cost import multiplications
+from onnx_unipts.graph.dynamic_batch import Batching, batching_of, opened
+from onnx_unipts.graph.model import (
+    from_proto,
+    read_tensors,
+    serialize,
+    stored_tensors,
+    to_proto,
+    write_tensors,
+)
 from onnx_unipts.graph.normalization import Normalization
 from onnx_unipts.graph.parameters import bind, companions
 from onnx_unipts.graph.precision import in_single_precision
@@ -27,6 +39,12 @@ __all__ = ["Student", "batches_of", "build_student", "recalibrate", "write_back"
 # Samples whose statistics an inserted normalisation is measured on.
 STATISTICS_SAMPLES = 1024
 STATISTICS_BATCH = 128
+# Samples that show which branch of an If is taken.
+OBSERVED_SAMPLES = 8
+# What a pass that only measures may take: about half a minute on one core.
+PASS_MULTIPLICATIONS = 300_000_000_000
+# What a run may take: the activations of a batch grow with it, and have to fit into memory.
+BATCH_MULTIPLICATIONS = 150_000_000_000
 
 
 @dataclass
@@ -35,7 +53,8 @@ class Student:
 
     ``model`` outputs the distilled values of ``targets``. ``tensors`` are its parameters by name,
     float32; ``prunable`` names those that masks apply to, made by ``masking``; ``trained`` those
-    that gradients train.
+    that gradients train. ``batching`` says how it is fed, ``shapes`` the shape of one sample of
+    each input, and ``multiplications`` what a forward pass of one sample takes.
     """
 
     model: ir.Model
@@ -47,6 +66,9 @@ class Student:
     features: tuple[Target, ...] = ()
     dense: dict[str, np.ndarray] = field(default_factory=dict)
     masking: Masking = field(default_factory=Masking)
+    batching: Batching = field(default_factory=Batching)
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    multiplications: int = 0
 
     def with_batch_statistics(self) -> bytes:
         """Return the model, serialised, that normalises by the statistics of each batch."""
@@ -66,6 +88,38 @@ class Student:
         """What the dense model teaches: the targets, and the features beside them."""
         return (*self.targets, *self.features)
 
+    def run_shapes(self, samples: int) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each input where one run takes so many ``samples``."""
+        whole = self.batching.whole
+        return {
+            name: shape if name in whole else (samples, *shape)
+            for name, shape in self.shapes.items()
+        }
+
+    def affordable(self, samples: int) -> int:
+        """Return how many of the ``samples`` one pass over the data looks at.
+
+        All of them but for large models: a few seconds' worth, and two at least.
+        """
+        most = PASS_MULTIPLICATIONS // max(self.multiplications, 1)
+        return min(samples, max(most, 2))
+
+    def divided(self, samples: int) -> int:
+        """Return the largest divisor of ``samples`` that a run of a large model has memory for."""
+        most = max(BATCH_MULTIPLICATIONS // max(self.multiplications, 1), 1)
+        return max(k for k in range(1, min(samples, most) + 1) if samples % k == 0)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Hold the model as bytes, for another process."""
+        return {**self.__dict__, "model": to_proto(self.model).SerializeToString()}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.model = from_proto(onnx.ModelProto.FromString(state["model"]))
+        for value in self.model.graph.inputs:
+            if (tensor := self.dense.get(str(value.name))) is not None:
+                value.const_value = ir.tensor(tensor, name=value.name)
+
     def with_tensors(self, tensors: Mapping[str, np.ndarray]) -> bytes:
         """Return the model, serialised, with ``tensors`` as constants and running statistics."""
         return serialize(bind(self.model, tensors))
@@ -82,41 +136,56 @@ def build_student(
     data: CalibrationData,
     settings: Training,
     cores: int = 1,
+    batching: Batching | None = None,
+    restated: bool = False,
 ) -> Student:
     """Make the student of ``model``: cleaned, normalisations inserted, equal to the dense model.
 
-    It takes any number of samples and computes in single precision, whatever ``model`` does.
+    It computes in single precision, whatever ``model`` does, and takes any number of samples where
+    ``batching`` (of ``model``) does not say otherwise. One that takes a fixed number keeps the
+    running statistics of its normalisations, and none is inserted: those of so few samples are not
+    those of the data.
+
     ``data`` measures the statistics of what enters the inserted normalisations. They are measured
     on augmented samples if training sees such: then the statistics of its batches are those that
-    the normalisations expect, and the dense model teaches undistorted.
+    the normalisations expect, and the dense model teaches undistorted. With ``restated`` the same
+    is done to the normalisations that the model has: right for data that is made up, as real data
+    had better adapt them.
 
-    Raises `UnsupportedModelError` where ``model`` takes no other batch size than its own, or stores
-    weights in a type that cannot be trained.
+    Raises `UnsupportedModelError` where ``model`` stores weights in a type that cannot be trained,
+    or has no output that can be compared.
     """
+    batching = batching or batching_of(model)
     parameters = [*prunable, *companions(model, prunable)]
     tensors = {n: t.astype(np.float32) for n, t in read_tensors(model, parameters).items()}
-    working = clean(with_dynamic_batch(in_single_precision(model, parameters)), parameters)
-    targets = tuple(choose_targets(working))
+    single = in_single_precision(model, parameters)
+    working = clean(opened(single) if batching.size is None else single, parameters)
+    observe = partial(_observed_values, tensors=tensors, data=data, batching=batching)
+    taken = with_branches_taken(working, observe)
+    working = working if taken is working else clean(taken, [])
+    targets = tuple(choose_targets(working, settings.losses))
     expose(working, targets)
     kept = normalization.find(working)
     unbiased = [name for name in prunable if _convolution(model, name) is not None]
-    inserted = normalization.insert(working, prunable, unbiased)
-    tensors |= _as_identity(working, inserted, tensors, data, settings, cores)
+    free = batching.size is None
+    inserted = normalization.insert(working, prunable, unbiased) if free else []
+    known = kept if restated and free else []
+    student = Student(working, {}, (), (), (), targets, batching=batching, shapes=_shapes(data))
+    one_run = student.run_shapes(batching.size or 1)
+    student.multiplications = multiplications(working, one_run) // (batching.size or 1)
+    tensors |= _as_identity(student, inserted, known, tensors, data, settings, cores)
     inputs = {value.name for value in working.graph.inputs}
     tensors = {name: value for name, value in tensors.items() if name in inputs}
-    normalizations = (*kept, *inserted)
-    statistics = {name for norm in normalizations for name in norm.statistics}
+    statistics = {name for norm in (*kept, *inserted) for name in norm.statistics}
     absorbed = {norm.conv_bias for norm in inserted}
-    return Student(
-        working,
-        tensors,
-        tuple(name for name in prunable if name in tensors),
-        tuple(name for name in tensors if name not in statistics | absorbed),
-        normalizations,
-        targets,
-        tuple(choose_features(working, prunable, settings.features)) if settings.features else (),
-        dict(tensors),
-    )
+    student.tensors = tensors
+    student.dense = dict(tensors)
+    student.prunable = tuple(name for name in prunable if name in tensors)
+    student.trained = tuple(name for name in tensors if name not in statistics | absorbed)
+    student.normalizations = (*kept, *inserted) if free else ()
+    if settings.features:
+        student.features = tuple(choose_features(working, prunable, settings.features))
+    return student
 
 
 def recalibrate(
@@ -136,6 +205,7 @@ def recalibrate(
     """
     if not student.normalizations:
         return {}
+    limit = student.affordable(len(data) if limit is None else limit)
     batches = batches_of(data, batch_size, limit, augment)
     observed = _observe(student.with_batch_statistics(), tensors, batches, cores)
     values: dict[str, list[np.ndarray]] = {}
@@ -186,15 +256,41 @@ def batches_of(
         yield data.augmented(indices, rng) if augment else data.batch(indices)
 
 
+def _observed_values(
+    model: ir.Model,
+    names: Sequence[str],
+    tensors: Mapping[str, np.ndarray],
+    data: CalibrationData,
+    batching: Batching,
+) -> dict[str, np.ndarray]:
+    """Return the values called ``names`` in one vector each, over a few samples."""
+    bound = bind(model, tensors)
+    known = {value.name: value for value in bound.graph.inputs}
+    known |= {value.name: value for node in bound.graph for value in node.outputs}
+    bound.graph.outputs.clear()
+    bound.graph.outputs.extend(known[name] for name in names)
+    session = inference_session(serialize(bound))
+    runs = batching.runs(data.batch(np.arange(min(len(data), OBSERVED_SAMPLES))))
+    found = [[np.ravel(value) for value in session.run(names, run)] for run in runs]
+    return dict(zip(names, map(np.concatenate, zip(*found, strict=True)), strict=True))
+
+
+def _shapes(data: CalibrationData) -> dict[str, tuple[int, ...]]:
+    return {name: value.shape[1:] for name, value in data.batch(np.arange(1)).items()}
+
+
 def _as_identity(
-    working: ir.Model,
+    student: Student,
     inserted: Sequence[Normalization],
+    kept: Sequence[Normalization],
     tensors: Mapping[str, np.ndarray],
     data: CalibrationData,
     settings: Training,
     cores: int,
 ) -> dict[str, np.ndarray]:
-    if not inserted:
+    """Return tensors with which the normalisations change nothing, at statistics of ``data``."""
+    measured = [*inserted, *kept]
+    if not measured:
         return {}
     plain = {
         name: np.full(norm.channels, value, np.float32)
@@ -203,13 +299,15 @@ def _as_identity(
             (*norm.trained, *norm.statistics), (np.sqrt(1 + norm.epsilon), 0, 0, 1), strict=True
         )
     }
-    measuring = serialize(normalization.with_observed_statistics(working, inserted))
+    measuring = serialize(normalization.with_observed_statistics(student.model, measured))
     augment = settings.augment and settings.epochs > 0
-    batches = list(batches_of(data, STATISTICS_BATCH, STATISTICS_SAMPLES, augment))
+    count = student.affordable(STATISTICS_SAMPLES)
+    batches = list(batches_of(data, student.divided(STATISTICS_BATCH), count, augment))
     observed = _observe(measuring, {**tensors, **plain}, batches, cores)
     sizes = [len(next(iter(batch.values()))) for batch in batches]
-    statistics = normalization.statistics_mean(observed, sizes, inserted)
-    return normalization.identity(inserted, tensors, statistics, settings.filter_scale)
+    statistics = normalization.statistics_mean(observed, sizes, measured)
+    restated = normalization.restate(kept, tensors, statistics)
+    return restated | normalization.identity(inserted, tensors, statistics, settings.filter_scale)
 
 
 def _observe(

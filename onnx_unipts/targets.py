@@ -1,16 +1,16 @@
-"""What is compared between dense and sparse model: one target per float output."""
+"""What is compared between dense and sparse model: one target per output, a float value each."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-from onnx_unipts.graph.errors import UnsupportedModelError
+from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 
 __all__ = [
     "Target",
@@ -20,6 +20,7 @@ __all__ = [
     "expose",
     "log_softmax",
     "softmax",
+    "with_measured",
 ]
 
 Kind = Literal["classes", "probability", "values"]
@@ -32,6 +33,8 @@ CLOSING: dict[str, Kind] = {
     "LogSoftmax": "classes",
     "Sigmoid": "probability",
 }
+# Operators whose outputs are a choice among their inputs, which are compared instead.
+DECIDING = {"TopK"}
 # Inner activations that the student learns from, where it learns from any.
 FEATURES = 6
 
@@ -48,7 +51,8 @@ class Target:
     ``values`` anything else (mean squared error over the dense output's variance). ``weight`` is
     its share in the training loss. ``closing`` is the operator that makes the output of the value,
     empty where there is none, and ``shape`` the value's without its first axis, set where it is not
-    that of the output.
+    that of the output. An ``inner`` target stands for an output that cannot be compared, such as
+    class indices: its value is looked at itself.
     """
 
     output: str
@@ -58,6 +62,12 @@ class Target:
     weight: float = 1.0
     closing: str = ""
     shape: tuple[int, ...] | None = None
+    inner: bool = False
+
+    @property
+    def measured(self) -> str:
+        """The name of what is read from a model file to compare it: see `with_measured`."""
+        return self.value if self.inner else self.output
 
     def scores(self, output: np.ndarray) -> np.ndarray:
         """Return what ``output`` was made of, in the value's shape; class scores up to a constant.
@@ -74,22 +84,108 @@ class Target:
         return output
 
 
-def choose_targets(model: ir.Model) -> list[Target]:
+def choose_targets(model: ir.Model, losses: Mapping[str, str] | None = None) -> list[Target]:
     """Return one target per float output of ``model``, chosen from its shape and its producer.
 
-    Scalars are left out: they hold nothing about single samples. Raises `UnsupportedModelError` if
-    no output is left.
+    An output that is none, or one of TopK, is distilled on the floats that it is made of: what
+    enters ArgMax, TopK, NonMaxSuppression, QuantizeLinear, a comparison. Scalars are left out: they
+    hold nothing about single samples. ``losses`` overrides the kind by the output's name: ``kl`` or
+    ``mse``.
+
+    Raises `UnsupportedModelError` if nothing is left, `UsageError` if ``losses`` names no output.
     """
-    outputs = [output for output in model.graph.outputs if _is_comparable(output)]
-    if not outputs:
+    found = [pair for output in model.graph.outputs for pair in _compared(output)]
+    if not found:
         names = ", ".join(str(output.name) for output in model.graph.outputs)
         raise UnsupportedModelError(f"no output is a float tensor that can be compared: {names}")
-    if any(_is_reshaped(output) for output in outputs):
+    if any(_is_reshaped(value) or value is not output for output, value in found):
+        # Values keep their names, and the clone their order.
         model = model.clone()
         common.ShapeInferencePass(strict_mode=False)(model)
-        inferred = {output.name: output for output in model.graph.outputs}
-        outputs = [inferred[output.name] for output in outputs]
-    return [_target(output) for output in outputs]
+        found = [pair for output in model.graph.outputs for pair in _compared(output)]
+    targets = [_target(output) for output, value in found if value is output]
+    known = {name for target in targets for name in (target.output, target.value)}
+    for output, value in found:
+        if value is not output and str(value.name) not in known:
+            target = _inner(_target(value), output, value)
+            if target.value not in known:
+                targets.append(target)
+                known |= {target.value, str(value.name)}
+    return _overridden(targets, losses or {})
+
+
+def with_measured(model: ir.Model, targets: Sequence[Target]) -> ir.Model:
+    """Return ``model``, or a copy that also outputs the inner ``targets``."""
+    names = [target.value for target in targets if target.inner]
+    if not names:
+        return model
+    copy = model.clone()
+    values = {value.name: value for node in copy.graph for value in node.outputs}
+    for name in dict.fromkeys(names):
+        value = values[name]
+        if not value.is_graph_output():
+            value.type = value.type or ir.TensorType(ir.DataType.FLOAT)
+            copy.graph.outputs.append(value)
+    return copy
+
+
+def _compared(output: ir.Value) -> Iterator[tuple[ir.Value, ir.Value]]:
+    """Yield ``output`` with each value to compare for it: itself, or the floats that make it."""
+    node = output.producer()
+    if _is_comparable(output) and (node is None or node.op_type not in DECIDING):
+        yield output, output
+        return
+    seen, pending = set(), [output]
+    while pending:
+        node = pending.pop().producer()
+        for value in node.inputs if node is not None else ():
+            if value is None or value in seen or value.producer() is None:
+                continue
+            seen.add(value)
+            if _is_comparable(value) and not _is_stored(value):
+                yield output, value
+            else:
+                pending.append(value)
+
+
+def _inner(target: Target, output: ir.Value, value: ir.Value) -> Target:
+    node = output.producer()
+    if node is not None and node.op_type == "ArgMax" and value in node.inputs:
+        axis = node.attributes.get_int("axis", 0)
+        target = replace(target, kind="classes", axis=axis)
+    return replace(target, output=str(output.name), inner=True, closing="", shape=None)
+
+
+def _is_stored(value: ir.Value) -> bool:
+    """Tell whether nothing but constants goes into ``value``."""
+    pending = [value]
+    while pending:
+        current = pending.pop()
+        node = current.producer()
+        if node is None and current.const_value is None:
+            return False
+        pending.extend(v for v in (node.inputs if node is not None else ()) if v is not None)
+    return True
+
+
+def _overridden(targets: list[Target], losses: Mapping[str, str]) -> list[Target]:
+    if unknown := set(losses) - {target.output for target in targets}:
+        known = ", ".join(dict.fromkeys(target.output for target in targets))
+        raise UsageError(f"--loss names {min(unknown)!r}; the outputs that are compared: {known}")
+    return [
+        _as_kind(target, losses[target.output]) if target.output in losses else target
+        for target in targets
+    ]
+
+
+def _as_kind(target: Target, loss: str) -> Target:
+    """Compare by mean squared error what the model puts out, or by KL the scores behind it."""
+    if loss == "mse":
+        value = target.value if target.inner else target.output
+        return replace(target, value=value, kind="values", closing="", shape=None)
+    if target.kind == "values":
+        return replace(target, kind="classes")
+    return target
 
 
 def choose_features(model: ir.Model, weights: Collection[str], weight: float) -> list[Target]:
@@ -168,6 +264,8 @@ def _probability(values: np.ndarray) -> np.ndarray:
 
 
 def _is_comparable(output: ir.Value) -> bool:
+    if output.type is not None and not isinstance(output.type, ir.TensorType):
+        return False
     if output.shape is not None and not len(output.shape):
         return False
     return output.dtype is None or output.dtype in FLOATS

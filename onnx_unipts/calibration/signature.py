@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.graph.lookups import compared_values, index_limits
 
 __all__ = ["Dimension", "InputSpec", "input_signature", "parse_input_shapes"]
 
@@ -20,17 +21,22 @@ class InputSpec:
     """One input of a model.
 
     ``shape`` holds an int for a static axis, the symbol's name or None for a dynamic one. The first
-    axis is the sample axis.
+    axis is the sample axis; a ``whole`` input has none, all of it is one sample. Token ids, and
+    whatever else indexes a table of the model, are below ``limit``; ``choice`` is a number that the
+    model compares the input with.
     """
 
     name: str
     dtype: np.dtype
     shape: tuple[Dimension, ...]
+    whole: bool = False
+    limit: int | None = None
+    choice: int | None = None
 
     @property
     def sample_shape(self) -> tuple[Dimension, ...]:
-        """The shape of one sample: all axes but the first."""
-        return self.shape[1:]
+        """The shape of one sample: all axes but the first, or all of a whole input."""
+        return self.shape if self.whole else self.shape[1:]
 
     def __str__(self) -> str:
         axes = ", ".join("?" if axis is None else str(axis) for axis in self.shape)
@@ -38,9 +44,14 @@ class InputSpec:
 
 
 def input_signature(
-    model: ir.Model, shapes: Mapping[str, tuple[int, ...]] | None = None
+    model: ir.Model,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    whole: Collection[str] = (),
 ) -> list[InputSpec]:
     """Return the inputs of ``model`` that a caller must feed, in the graph's order.
+
+    ``whole`` names those without a sample axis; dynamic axes of theirs that are called as the batch
+    of another input are 1.
 
     Initializers that are also listed as inputs (IR version 3) are left out. ``shapes``, as
     `parse_input_shapes` returns it, fixes dynamic axes; a dynamic first axis stays dynamic, since
@@ -57,7 +68,24 @@ def input_signature(
             raise UsageError(
                 f"--input-shape names {name!r}, but the model's inputs are {', '.join(names)}"
             )
-    return [_spec(value, given.get(str(value.name))) for value in values]
+    specs = [_spec(value, given.get(str(value.name))) for value in values]
+    batches = {spec.shape[0] for spec in specs if spec.shape and spec.name not in whole}
+    symbols = {symbol for symbol in batches if isinstance(symbol, str)}
+    limits, choices = index_limits(model), compared_values(model)
+    return [
+        replace(
+            spec,
+            shape=_single(spec.shape, symbols) if spec.name in whole else spec.shape,
+            whole=spec.name in whole,
+            limit=limits.get(spec.name),
+            choice=choices.get(spec.name),
+        )
+        for spec in specs
+    ]
+
+
+def _single(shape: tuple[Dimension, ...], batches: Collection[str]) -> tuple[Dimension, ...]:
+    return tuple(1 if axis in batches else axis for axis in shape)
 
 
 def parse_input_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:

@@ -134,7 +134,7 @@ def _check_signature(signature: Sequence[InputSpec]) -> None:
     if not signature:
         raise UsageError("the model has no inputs, so that no calibration data can be fed")
     for spec in signature:
-        if not spec.shape:
+        if not spec.shape and not spec.whole:
             raise UsageError(
                 f"the model's input {spec} is a scalar: it has no sample axis; make it a constant "
                 "in the model"

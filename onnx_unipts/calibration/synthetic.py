@@ -32,8 +32,8 @@ _LEAVES = 40
 class Synthetic(Source):
     """Inputs drawn by the seed: dead leaves for images, normal noise for other floats.
 
-    Integers are small, masks are ones, booleans are true. Dynamic axes but the first are guessed
-    where --input-shape does not say them.
+    Integers are small and within the table that they index, masks are ones, booleans are true.
+    Dynamic axes but the first are guessed where --input-shape does not say them.
     """
 
     @staticmethod
@@ -114,7 +114,7 @@ def _sample_shape(spec: InputSpec, request: Request, guesses: dict[str, int]) ->
     channels = None if layout is None else spec.shape[channel_axis(layout)]
     length = {None: 16, 1: 32, 3: 224}[channels if isinstance(channels, int) else None]
     shape = []
-    for axis, size in enumerate(spec.sample_shape, start=1):
+    for axis, size in enumerate(spec.sample_shape, start=0 if spec.whole else 1):
         if not isinstance(size, int):
             symbol = size or f"axis {axis} of {spec.name}"
             size = guesses.setdefault(symbol, length)
@@ -173,11 +173,13 @@ def _values(spec: InputSpec, shape: tuple[int, ...], rng: np.random.Generator) -
         return np.broadcast_to(np.arange(shape[-1]), shape).astype(dtype)
     if "token_type" in name or "segment" in name:
         return np.zeros(shape, dtype)
+    if spec.whole and spec.choice is not None:
+        return np.full(shape, spec.choice, dtype)
     if dtype.kind in "iu" and dtype.itemsize == 1:  # quantised activations use the whole range
         limits = np.iinfo(dtype)
         return rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
     if dtype.kind in "iu":
-        return rng.integers(0, _SMALL, shape).astype(dtype)
+        return rng.integers(0, spec.limit or _SMALL, shape).astype(dtype)
     if dtype.kind == "O":
         raise UsageError(
             f"the model's input {spec} takes text, for which no synthetic inputs can be made; give "

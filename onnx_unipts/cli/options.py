@@ -142,6 +142,7 @@ class MethodArguments:
     layer_sparsity: dict[str, float]
     epochs: int | None
     lr: float | None
+    loss: tuple[str, ...]
     batch_size: int | None
     num_samples: int | None
     seed: int | None
@@ -171,11 +172,17 @@ class MethodArguments:
             "layer_sparsity": self.layer_sparsity or None,
             "training.epochs": self.epochs,
             "training.learning_rate": self.lr,
+            "training.losses": self._losses() or None,
             "training.batch_size": self.batch_size,
             "num_samples": self.num_samples,
             "seed": self.seed,
         }
         return {key: value for key, value in values.items() if value is not None}
+
+    def _losses(self) -> dict[str, str]:
+        """Return the loss by output: what follows the last equals sign, names may hold others."""
+        pairs = (text.rpartition("=") for text in self.loss)
+        return {name: loss for name, _, loss in pairs}
 
 
 @dataclass(frozen=True)
@@ -387,6 +394,12 @@ method_options = _group(
     ),
     _method("--epochs", type=int, metavar="N", help="Passes of training over the data."),
     _method("--lr", type=float, metavar="X", help="Peak learning rate."),
+    _method(
+        "--loss",
+        multiple=True,
+        metavar="OUTPUT=kl|mse",
+        help="How an output is compared, if not as its shape says; may be repeated.",
+    ),
     _method("--batch-size", type=int, metavar="N", help="Samples per training step."),
     _method("--num-samples", type=int, metavar="N", help="Calibration samples to use; else all."),
     _method("--seed", type=int, metavar="N", help="Random seed; the same seed, the same result."),

@@ -9,6 +9,7 @@ import joblib
 import numpy as np
 
 from onnx_unipts.fitness.measure import FITNESS
+from onnx_unipts.graph.dynamic_batch import Batching
 from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.patterns import Masking
 from onnx_unipts.targets import Target
@@ -29,7 +30,7 @@ class CandidateEvaluator:
     samples. ``tensors`` are its parameters, ``batches`` its inputs; ``dense`` holds the dense
     model's outputs and ``labels`` the labels for each batch. Candidates run in parallel on
     ``jobs`` workers of joblib's ``backend``, one of `BACKENDS`. ``masking`` says how they are
-    pruned.
+    pruned, ``batching`` how the model is fed.
     """
 
     model: bytes
@@ -42,6 +43,7 @@ class CandidateEvaluator:
     jobs: int = 1
     backend: str = "threading"
     masking: Masking = field(default_factory=Masking)
+    batching: Batching = field(default_factory=Batching)
     _session: onnxruntime.InferenceSession | None = field(default=None, repr=False)
 
     def score(self, candidates: Sequence[Mapping[str, int]]) -> list[float]:
@@ -61,7 +63,9 @@ class CandidateEvaluator:
         feeds = {name: value for name, value in feeds.items() if name in known}
         scores = []
         for index, batch in enumerate(self.batches):
-            outputs = dict(zip(names, session.run(names, {**feeds, **batch}), strict=True))
+            runs = [session.run(names, {**feeds, **run}) for run in self.batching.runs(batch)]
+            joined = self.batching.joined(runs, len(next(iter(batch.values()))))
+            outputs = dict(zip(names, joined, strict=True))
             labels = None if self.labels is None else self.labels[index]
             scores.append(FITNESS[self.measure](self.targets, self.dense[index], outputs, labels))
         return float(np.mean(scores))

@@ -74,26 +74,29 @@ def loss_feeds(
     temperatures: Temperatures,
     batch_size: int,
     variances: Mapping[str, float],
+    samples: int | None = None,
 ) -> dict[str, np.ndarray]:
     """Return what the inputs of `append_loss` are fed for one batch.
 
-    ``teacher`` holds the dense model's values by name, first axis the samples of the batch;
-    ``variances`` the variance of each target of kind ``values`` over a batch. The loss is the mean
-    over ``batch_size`` samples: replicas pass the size of the whole batch.
+    ``teacher`` holds the dense model's values by name; ``variances`` the variance of each target of
+    kind ``values`` over a batch. ``samples`` is how many the values are of, by default the length
+    of their first axis. The loss is the mean over ``batch_size`` samples: replicas pass the size of
+    the whole batch.
     """
     feeds: dict[str, np.ndarray] = {}
     for target in targets:
         dense = teacher[target.value]
+        count = samples or len(dense)
         inner, outer = 1.0, 1.0 / batch_size
         if target.kind == "classes":
-            positions = dense.size // (len(dense) * dense.shape[target.axis])
+            positions = dense.size // (count * dense.shape[target.axis])
             inner, outer = temperatures.inner, -temperatures.outer / (batch_size * positions)
             dense = softmax(dense / np.float32(temperatures.teacher), target.axis)
         elif target.kind == "probability":
-            outer /= dense.size // len(dense)
+            outer /= dense.size // count
             dense = 0.5 * (1.0 + np.tanh(0.5 * dense))
         else:
-            outer /= dense.size // len(dense) * max(variances[target.value], 1e-12)
+            outer /= dense.size // count * max(variances[target.value], 1e-12)
         feeds[f"{target.value}/teacher"] = np.asarray(dense, np.float32)
         feeds[f"{target.value}/inner"] = np.asarray(inner, np.float32)
         feeds[f"{target.value}/outer"] = np.asarray(outer * target.weight, np.float32)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 
 import numpy as np
@@ -22,11 +22,14 @@ from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.model import load_model, serialize
 from onnx_unipts.graph.normalization import Normalization
 from onnx_unipts.graph.runtime import onnxruntime
+from onnx_unipts.targets import Target, with_measured
 from onnx_unipts.training.gradient_graph import simplify_gradients
 
 __all__ = [
+    "RUNTIME_ERRORS",
     "GradientGraph",
     "GradientSession",
+    "InferenceSession",
     "build_gradient_graph",
     "file_session",
     "inference_session",
@@ -34,12 +37,24 @@ __all__ = [
 
 SILENT = 4
 
+InferenceSession = onnxruntime.InferenceSession
+_errors = onnxruntime.capi.onnxruntime_pybind11_state
+# What sessions raise where a model does not load or run.
+RUNTIME_ERRORS = (
+    _errors.Fail,
+    _errors.InvalidArgument,
+    _errors.InvalidGraph,
+    _errors.NotImplemented,
+    _errors.RuntimeException,
+)
+
 
 @dataclass(frozen=True)
 class GradientGraph:
     """A training graph as bytes: weights are inputs; loss, gradients and statistics are outputs.
 
     ``parameters`` are the trained tensors that gradients reach, ``unreached`` those that none does.
+    ``stopped`` names the nodes that no gradient passes, with the reason.
     """
 
     model: bytes
@@ -47,6 +62,7 @@ class GradientGraph:
     parameters: tuple[str, ...]
     unreached: tuple[str, ...]
     normalizations: tuple[Normalization, ...]
+    stopped: tuple[str, ...] = ()
 
 
 class GradientSession:
@@ -90,10 +106,15 @@ def inference_session(
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def file_session(path: str | os.PathLike[str], threads: int = 1) -> onnxruntime.InferenceSession:
-    """Return an inference session of a model file, also of one newer than the runtime."""
+def file_session(
+    path: str | os.PathLike[str], threads: int = 1, targets: Sequence[Target] = ()
+) -> onnxruntime.InferenceSession:
+    """Return an inference session of a model file, also of one newer than the runtime.
+
+    It outputs inner ``targets`` as well.
+    """
     model = load_model(path)
-    able = runnable(model)
+    able = runnable(with_measured(model, targets))
     return inference_session(os.fspath(path) if able is model else serialize(able), threads)
 
 
@@ -108,11 +129,12 @@ def build_gradient_graph(
     ``model`` has static shapes; every BatchNormalization in it trains, with the statistics of the
     batch. Raises `UnsupportedModelError` with the builder's reason where it finds no gradient.
     """
-    stop_gradients(model, parameters)
+    stopped = tuple(stop_gradients(model, parameters))
     reached = reached_inputs(model, [loss])
     wanted = [name for name in parameters if name in reached]
     if not wanted:
-        raise UnsupportedModelError(f"no gradient of {loss} reaches any of the trained tensors")
+        cut = f", cut off by {', '.join(stopped)}" if stopped else ""
+        raise UnsupportedModelError(f"no gradient reaches any of the trained tensors{cut}")
     inferred = onnx.shape_inference.infer_shapes(ir.to_proto(model), data_prop=True)
     serialized = inferred.SerializeToString()
     options = _options(threads=1)
@@ -125,7 +147,8 @@ def build_gradient_graph(
         reason = str(error).strip().splitlines()[0]
         raise UnsupportedModelError(f"no gradient graph can be built: {reason}") from error
     graph = ir.from_proto(onnx.load_model_from_string(builder.get_model()))
-    return _with_outputs(graph, parameters, loss, normalizations)
+    made = _with_outputs(graph, parameters, loss, normalizations)
+    return replace(made, stopped=stopped)
 
 
 def _with_outputs(

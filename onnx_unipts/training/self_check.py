@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from onnx_unipts.graph.errors import UnsupportedModelError
+from onnx_unipts.graph.isolation import cause_of_death
 from onnx_unipts.training.ort import GradientGraph, GradientSession
 
 __all__ = ["Check", "check_gradients"]
@@ -82,7 +83,7 @@ def check_gradients(graph: GradientGraph, feeds: Mapping[str, np.ndarray]) -> Ch
             answer = receiver.recv()
     except EOFError:
         process.join(LAST_BREATH_SECONDS)
-        answer = _cause_of_death(process.exitcode)
+        answer = cause_of_death(process.exitcode)
     finally:
         process.kill()
         process.join()
@@ -92,12 +93,6 @@ def check_gradients(graph: GradientGraph, feeds: Mapping[str, np.ndarray]) -> Ch
     raise UnsupportedModelError(
         f"the gradient graph cannot be run: {answer}; use --epochs 0 to prune without training"
     )
-
-
-def _cause_of_death(code: int | None) -> str:
-    if code is not None and code < 0:
-        return f"a kernel ended its process by {signal.Signals(-code).name}"
-    return f"its process ended with code {code}"
 
 
 def _report(sender: Connection, graph: GradientGraph, feeds: dict[str, np.ndarray]) -> None:

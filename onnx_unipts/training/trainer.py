@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -14,6 +14,8 @@ from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.graph import normalization
 from onnx_unipts.graph.cleanup import freeze_batch
 from onnx_unipts.graph.differentiable import make_differentiable
+from onnx_unipts.graph.dynamic_batch import Batching
+from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.progress import Progress
 from onnx_unipts.recipe import Training
 from onnx_unipts.student import Student, batches_of
@@ -43,6 +45,9 @@ __all__ = [
 # Measured on ResNet-20: slices of 32 lose half a point to one batch of 64, slices of 4 four points.
 SMALLEST_SLICE = 16
 
+# Loss and gradient by parameter.
+Step = tuple[float, dict[str, np.ndarray]]
+
 
 @dataclass
 class Checkpoint:
@@ -64,7 +69,14 @@ def replicas_for(batch_size: int, cores: int) -> int:
 
 
 def gradient_graph(student: Student, batch_size: int) -> GradientGraph:
-    """Return the gradient graph of the student's distillation loss for ``batch_size`` samples."""
+    """Return the gradient graph of the student's distillation loss for ``batch_size`` samples.
+
+    Built in a process of its own.
+    """
+    return isolated(_gradient_graph, student, batch_size)
+
+
+def _gradient_graph(student: Student, batch_size: int) -> GradientGraph:
     model = differentiable_student(student, student.taught, batch_size)
     loss = append_loss(model, student.taught)
     return build_gradient_graph(model, student.trained, loss, student.normalizations)
@@ -76,7 +88,7 @@ def differentiable_student(
     """Return the student with the values of ``targets`` as outputs, ready for a loss on them."""
     model = student.model.clone()
     expose(model, targets)  # what is an output keeps its name
-    model = freeze_batch(model, batch_size)
+    model = freeze_batch(model, batch_size, student.run_shapes(batch_size))
     normalization.train(model, student.normalizations)
     make_differentiable(model)
     return model
@@ -85,13 +97,15 @@ def differentiable_student(
 def taught_feeds(
     student: Student, settings: Training, batch: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Return what the loss of the first epoch is fed for ``batch``: the dense model's values."""
+    """Return what the loss of the first epoch is fed for ``batch``, of one run of the student."""
     teacher = inference_session(student.teacher(settings.teacher_statistics))
     values = student.values
     taught = dict(zip(values, teacher.run(values, batch), strict=True))
-    size = len(next(iter(batch.values())))
+    size = student.batching.size or len(next(iter(batch.values())))
     temperatures = OBJECTIVES[settings.objective](settings, 0)
-    return loss_feeds(student.taught, taught, temperatures, size, variances_of(student, taught))
+    return loss_feeds(
+        student.taught, taught, temperatures, size, variances_of(student, taught), size
+    )
 
 
 def variances_of(student: Student, taught: Mapping[str, np.ndarray]) -> dict[str, float]:
@@ -122,19 +136,25 @@ class Trainer:
         self._settings = settings
         self._seed = seed
         self._replicas = replicas
-        graph = gradient_graph(student, settings.batch_size // replicas)
+        size = student.divided(settings.batch_size // replicas)
+        # A slice of the batch goes through in several runs where one has no room for it.
+        self._batching = student.batching if student.batching.size is not None else Batching(size)
+        graph = gradient_graph(student, self._batching.size or size)
         self._sessions = [GradientSession(graph) for _ in range(replicas)]
         self._teachers = [
             inference_session(student.teacher(settings.teacher_statistics)) for _ in range(replicas)
         ]
         self._pool = ThreadPoolExecutor(replicas)
-        self._variances = variances_of(
-            student, self._taught(0, next(batches_of(data, settings.batch_size)))
-        )
+        first = next(batches_of(data, settings.batch_size))
+        runs = [[*self._taught(0, run).values()] for run in self._batching.runs(first)]
+        dense = self._batching.joined(runs, settings.batch_size)
+        self._variances = variances_of(student, dict(zip(student.values, dense, strict=True)))
         self.optimizer = MomentumSGD(
             settings.momentum, settings.weight_decay, settings.pruned_decay
         )
         self.unreached = graph.unreached
+        self.stopped = graph.stopped
+        self.learning_rate = settings.learning_rate
 
     @property
     def steps_per_epoch(self) -> int:
@@ -174,23 +194,28 @@ class Trainer:
         temperatures = OBJECTIVES[settings.objective](settings, epoch)
         size = settings.batch_size // self._replicas
 
-        def replica(number: int) -> tuple[float, dict[str, np.ndarray], dict[str, np.ndarray]]:
+        def replica(number: int) -> Step:
             part = slice(number * size, (number + 1) * size)
             inputs = {name: value[part] for name, value in batch.items()}
+            return _summed(one_run(number, run) for run in self._batching.runs(inputs))
+
+        def one_run(number: int, inputs: Mapping[str, np.ndarray]) -> Step:
             taught = self._taught(number, inputs)
             feeds = loss_feeds(
-                self._student.taught, taught, temperatures, settings.batch_size, self._variances
+                self._student.taught,
+                taught,
+                temperatures,
+                settings.batch_size,
+                self._variances,
+                self._batching.size,
             )
-            return self._sessions[number].run({**fed, **inputs, **feeds})
+            return self._sessions[number].run({**fed, **inputs, **feeds})[:2]
 
-        results = list(self._pool.map(replica, range(self._replicas)))
-        gradients = {
-            name: sum(r[1][name] for r in results[1:]) + g for name, g in results[0][1].items()
-        }
-        rate = learning_rate(settings.learning_rate, index, self.steps, settings.warmup)
+        loss, gradients = _summed(self._pool.map(replica, range(self._replicas)))
+        rate = learning_rate(self.learning_rate, index, self.steps, settings.warmup)
         updates = self.recovery.updates(tensors, gradients, masks)
         self.optimizer.step(tensors, updates, masks, rate)
-        return sum(result[0] for result in results)
+        return loss
 
     def masks(self, tensors: Mapping[str, np.ndarray], share: float = 1.0) -> dict[str, np.ndarray]:
         """Return the masks (bool) of the weights that stay at ``share`` of the final sparsity."""
@@ -210,6 +235,15 @@ class Trainer:
                 yield self._data.augmented(indices, rng)
             else:
                 yield self._data.batch(indices)
+
+
+def _summed(steps: Iterable[Step]) -> Step:
+    loss = 0.0
+    gradients: dict[str, np.ndarray] = {}
+    for one_loss, one in steps:
+        loss += one_loss
+        gradients = {n: gradients[n] + g for n, g in one.items()} if gradients else one
+    return loss, gradients
 
 
 def available_cores() -> int:

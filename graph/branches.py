@@ -1,0 +1,83 @@
+"""Replacing an If by the branch that is always taken, so that gradients reach what is in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+__all__ = ["conditions", "with_branches_taken"]
+
+
+def conditions(model: ir.Model) -> list[str]:
+    """Return the names of the values that the Ifs of the main graph decide by, each once."""
+    return list(dict.fromkeys(_condition(node) for node in model.graph if _is_if(node)))
+
+
+def with_branches_taken(
+    model: ir.Model, observe: Callable[[ir.Model, Sequence[str]], Mapping[str, np.ndarray]]
+) -> ir.Model:
+    """Return a copy of ``model`` in which every If that always decides alike is its branch.
+
+    ``observe`` runs a model on data and returns all observations of the named values, of any shape.
+    An If within the branch that is taken is looked at next. Where nothing is to be replaced it is
+    ``model`` itself.
+    """
+    settled: set[str] = set()
+    while names := [name for name in conditions(model) if name not in settled]:
+        observed = observe(model, names)
+        copy = model.clone()
+        for node in [node for node in copy.graph if _is_if(node)]:
+            values = observed.get(_condition(node))
+            if values is None:
+                continue
+            if values.all() or not values.any():
+                branch = "then_branch" if values.all() else "else_branch"
+                _inline(copy, node, node.attributes[branch].as_graph())
+                model = copy
+        settled.update(names)
+    return model
+
+
+def _is_if(node: ir.Node) -> bool:
+    return node.op_type == "If" and not node.domain
+
+
+def _condition(node: ir.Node) -> str:
+    value = node.inputs[0]
+    return "" if value is None else str(value.name)
+
+
+def _inline(model: ir.Model, node: ir.Node, branch: ir.Graph) -> None:
+    """Put the nodes of ``branch`` in place of ``node``, under names that are free."""
+    graph = model.graph
+    taken = {str(value.name) for value in graph.inputs} | set(graph.initializers)
+    taken |= {str(value.name) for other in graph.all_nodes() for value in other.outputs}
+    for initializer in list(branch.initializers.values()):
+        del branch.initializers[str(initializer.name)]
+        initializer.name = _free(f"{node.name}/{initializer.name}", taken)
+        graph.register_initializer(initializer)
+    results = list(branch.outputs)
+    branch.outputs.clear()
+    moved = list(branch)
+    branch.remove(moved)
+    for inner in moved:
+        for value in inner.outputs:
+            value.name = _free(f"{node.name}/{value.name}", taken)
+    copies = [ir.node("Identity", [result]) for result in results]
+    graph.insert_before(node, [*moved, *copies])
+    for old, copy in zip(node.outputs, copies, strict=True):
+        new = copy.outputs[0]
+        new.type, new.shape = old.type, old.shape
+        name, old.name = old.name, _free(f"{old.name}/untaken", taken)
+        old.replace_all_uses_with(new, replace_graph_outputs=True)
+        new.name = name
+    graph.remove(node, safe=True)
+
+
+def _free(name: str, taken: set[str]) -> str:
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
