@@ -13,7 +13,11 @@ from onnx_unipts.graph.basis import describe_basis
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.model import Scope, StoredTensor, iterate_scopes, node_label, stored_tensors
 
-__all__ = ["PrunableWeight", "find_prunable", "matching"]
+__all__ = ["KINDS", "PrunableWeight", "find_prunable", "matching"]
+
+
+# Kinds of weights that are pruned by choice.
+KINDS = ("optional", "quantised", "recurrent")
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,7 @@ class PrunableWeight:
         chain: the operators between the stored tensor and the weight operand.
         in_groups: how many groups of channels share ``in_axis``, each summed by itself: those of a
             grouped ConvTranspose, else 1.
+        zero: what is stored for zero: the zero point of a quantised tensor, 0 for all others.
     """
 
     name: str
@@ -53,6 +58,7 @@ class PrunableWeight:
     reason: str
     chain: tuple[str, ...]
     in_groups: int = 1
+    zero: int = 0
 
     @property
     def key(self) -> str:
@@ -75,15 +81,15 @@ def find_prunable(
 
     ``exclude`` holds regular expressions searched for in the keys of weights and the names of their
     nodes; what they match is listed and not pruned, nor, if there are any, is what none of ``only``
-    matches. ``include`` adds kinds that are not pruned
-    otherwise: ``recurrent`` (LSTM, GRU, RNN) and ``optional`` (Einsum, DeformConv, Attention).
+    matches. ``include`` adds kinds that are not pruned otherwise: ``recurrent`` (LSTM, GRU, RNN),
+    ``optional`` (Einsum, DeformConv, Attention) and ``quantised`` (bytes with one zero point).
 
     Raises `UsageError` for an invalid regular expression or an unknown kind.
     """
     patterns = [_compile(pattern) for pattern in exclude]
     wanted = [_compile(pattern, "only") for pattern in only]
-    if unknown := set(include) - {"recurrent", "optional"}:
-        raise UsageError(f"unknown kind of weight {min(unknown)!r}; known: optional, recurrent")
+    if unknown := set(include) - set(KINDS):
+        raise UsageError(f"unknown kind of weight {min(unknown)!r}; known: {', '.join(KINDS)}")
     finder = _Finder(model, include)
     finder.visit("", model.graph, _Frame())
     weights = [_excluded(weight, patterns) for weight in finder.weights.values()]
@@ -142,6 +148,7 @@ class _Operand:
     data: int
     axes: _Axes
     kind: str = ""
+    zero: int | None = None  # the input that holds the zero point
 
 
 def _conv_axes(node: ir.Node, rank: int) -> tuple[int, int]:
@@ -199,21 +206,21 @@ _OPERANDS: dict[tuple[str, str], tuple[_Operand, ...]] = {
     ("", "LSTM"): _RECURRENT,
     ("", "GRU"): _RECURRENT,
     ("", "RNN"): _RECURRENT,
-    ("", "ConvInteger"): (_Operand(1, 0, _conv_axes, "quantised"),),
-    ("", "QLinearConv"): (_Operand(3, 0, _conv_axes, "quantised"),),
+    ("", "ConvInteger"): (_Operand(1, 0, _conv_axes, "quantised", 3),),
+    ("", "QLinearConv"): (_Operand(3, 0, _conv_axes, "quantised", 5),),
     ("", "MatMulInteger"): (
-        _Operand(1, 0, _right_axes, "quantised"),
-        _Operand(0, 1, _left_axes, "quantised"),
+        _Operand(1, 0, _right_axes, "quantised", 3),
+        _Operand(0, 1, _left_axes, "quantised", 2),
     ),
     ("", "QLinearMatMul"): (
-        _Operand(3, 0, _right_axes, "quantised"),
-        _Operand(0, 3, _left_axes, "quantised"),
+        _Operand(3, 0, _right_axes, "quantised", 5),
+        _Operand(0, 3, _left_axes, "quantised", 2),
     ),
-    (_MICROSOFT, "QGemm"): (_Operand(3, 0, _right_axes, "quantised"),),
-    (_MICROSOFT, "MatMulIntegerToFloat"): (_Operand(1, 0, _right_axes, "quantised"),),
-    (_MICROSOFT, "DynamicQuantizeMatMul"): (_Operand(1, 0, _right_axes, "quantised"),),
+    (_MICROSOFT, "QGemm"): (_Operand(3, 0, _right_axes, "quantised", 5),),
+    (_MICROSOFT, "MatMulIntegerToFloat"): (_Operand(1, 0, _right_axes, "quantised", 5),),
+    (_MICROSOFT, "DynamicQuantizeMatMul"): (_Operand(1, 0, _right_axes, "quantised", 3),),
     (_MICROSOFT, "MatMulNBits"): (_Operand(1, 0, _conv_axes, "quantised"),),
-    (_MICROSOFT, "QAttention"): (_Operand(1, 0, _right_axes, "quantised"),),
+    (_MICROSOFT, "QAttention"): (_Operand(1, 0, _right_axes, "quantised", 7),),
     (_MICROSOFT, "Attention"): (_Operand(1, 0, _right_axes, "optional"),),
     ("", "DeformConv"): (_Operand(1, 0, _conv_axes, "optional"),),
     ("", "Einsum"): (
@@ -342,8 +349,9 @@ class _Finder:
             chain=tuple(step.op_type for step in chain),
             in_groups=_in_groups(node),
         )
-        reason = self._objection(stored, weight, operand, axes, constant_data)
-        return replace(weight, pruned=not reason, reason=reason)
+        zero = self._zero(stored, node, operand, chain)
+        reason = self._objection(stored, weight, operand, axes, constant_data, zero)
+        return replace(weight, pruned=not reason, reason=reason, zero=zero or 0)
 
     def _objection(
         self,
@@ -352,18 +360,45 @@ class _Finder:
         operand: _Operand,
         axes: list[int | None] | None,
         constant_data: bool,
+        zero: int | None,
     ) -> str:
-        if not stored.tensor.dtype.is_floating_point() or stored.tensor.dtype.bitwidth < 16:
+        quantised = not stored.tensor.dtype.is_floating_point() or stored.tensor.dtype.bitwidth < 16
+        if quantised and "quantised" not in self._include:
             return _KIND_REASONS["quantised"]
+        if quantised and zero is None:
+            return f"{_KIND_REASONS['quantised']}, not as bytes with one zero point"
         if weight.count == 0:
             return "holds no elements"
         if axes is not None and len(axes) < 2:
             return "a vector, not a matrix"
         if constant_data:
             return "fed by constant data"
+        if quantised:
+            return ""
         if operand.kind and operand.kind not in self._include:
             return _KIND_REASONS[operand.kind].format(operator=weight.operator)
         return describe_basis(weight.operator, weight.shape, stored.numpy)
+
+    def _zero(
+        self, stored: StoredTensor, node: ir.Node, operand: _Operand, chain: list[ir.Node]
+    ) -> int | None:
+        """Return what is stored for zero; None where that is not one number."""
+        if stored.tensor.dtype.is_floating_point():
+            return 0
+        if stored.tensor.dtype not in (ir.DataType.INT8, ir.DataType.UINT8):
+            return None
+        holders = [(step, 2) for step in chain if step.op_type == "DequantizeLinear"]
+        holders += [(node, operand.zero)] if operand.zero is not None else []
+        if not holders:
+            return None
+        holder, index = holders[0]
+        value = _input(holder, index)
+        if value is None:
+            return 0
+        numbers = (
+            {int(n) for n in self._stored[value].numpy().ravel()} if value in self._stored else ()
+        )
+        return next(iter(numbers)) if len(numbers) == 1 else None
 
     def _computed(
         self, operand: ir.Value, frame: _Frame, origin: ir.Value, node: ir.Node

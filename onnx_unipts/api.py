@@ -306,7 +306,7 @@ def _report(job: Job, outcome: Outcome) -> tuple[Report, dict[str, Any]]:
     report.eliminated = outcome.finished.eliminated
     data = job.eval_data or job.data.subset(_sample(len(job.data)))
     report.measured_on = _data_facts(data)
-    targets = choose_targets(job.dense)
+    targets = choose_targets(job.dense, job.recipe.training.losses)
     outputs = _outputs(job, outcome, targets, data)
     report.fidelity, report.accuracy = _measure(targets, outputs, data)
     report.time = {

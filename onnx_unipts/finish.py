@@ -100,12 +100,13 @@ def pruned_exactly(tensor: np.ndarray, mask: np.ndarray) -> np.ndarray:
 
 def _verify(job: Job, model: ir.Model, kept: Mapping[str, int]) -> None:
     _verify_signature(job, model)
+    zeros = {weight.key: weight.zero for weight in job.pruned}
     for key, tensor in read_tensors(model, job.keys).items():
         if broken := job.masking.violation(key, tensor):
             raise TargetMissedError(
                 f"{job.output}: weight {key} breaks the pattern {job.pattern.name}: {broken}"
             )
-        stayed = int(np.count_nonzero(tensor))
+        stayed = int(np.count_nonzero(tensor != zeros[key]))
         if stayed != kept[key]:
             raise TargetMissedError(
                 f"{job.output}: weight {key} keeps {stayed} values where {kept[key]} were to stay"

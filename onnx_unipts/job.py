@@ -45,6 +45,8 @@ from onnx_unipts.training.trainer import available_cores, replicas_for
 __all__ = ["Job", "prepare_job"]
 
 FINGERPRINT_SAMPLES = 256
+# Kinds of weights that are pruned unasked where a model has no others.
+LAST_RESORTS = ("recurrent", "quantised")
 # Steps per epoch where the samples do not fill one batch.
 STEPS_OF_FEW = 4
 
@@ -107,6 +109,11 @@ class Job:
         if wanted is None:
             return self.pattern.survives_removal and self.file_format != "dense"
         return wanted
+
+    @property
+    def quantised(self) -> bool:
+        """Whether some of the weights to prune are integers: these are not trained."""
+        return any(weight.dtype in ("INT8", "UINT8") for weight in self.pruned)
 
     @property
     def own_batching(self) -> Batching | None:
@@ -209,6 +216,9 @@ def prepare_job(
             "recovery learned-thresholds gives every layer its sparsity; leave out --layer-sparsity"
         )
     _present_data(job)
+    if not any(weight.pruned for weight in _found(dense, recipe)):
+        operators = ", ".join(sorted({weight.operator for weight in job.pruned}))
+        job.warn(f"the model has no other weights: those of {operators} are pruned")
     if (size := recipe.training.batch_size) != wanted:
         job.warn(f"{len(loaded)} samples do not fill a batch of {wanted}: trained by {size} a step")
     return job
@@ -255,6 +265,10 @@ def _check_plugins(recipe: Recipe, backend: str) -> None:
 def _weights(model: ir.Model, path: Path, recipe: Recipe) -> list[PrunableWeight]:
     pattern = parse_pattern(recipe.pattern)
     weights = [_objected(w, pattern) for w in _found(model, recipe)]
+    for kind in LAST_RESORTS:
+        if not any(weight.pruned for weight in weights):
+            included = recipe.with_settings({"include": (*recipe.include, kind)})
+            weights = [_objected(w, pattern) for w in _found(model, included)]
     pruned = [weight.key for weight in weights if weight.pruned]
     if not pruned:
         reasons = sorted({weight.reason for weight in weights if weight.reason})
@@ -272,7 +286,7 @@ def _weights(model: ir.Model, path: Path, recipe: Recipe) -> list[PrunableWeight
 
 
 def _found(model: ir.Model, recipe: Recipe) -> list[PrunableWeight]:
-    weights = find_prunable(model, recipe.exclude, only=recipe.only)
+    weights = find_prunable(model, recipe.exclude, recipe.include, recipe.only)
     for pattern in recipe.only:
         if not matching(weights, pattern):
             raise UsageError(f"only {pattern!r} matches no weight; see onnx-unipts inspect")

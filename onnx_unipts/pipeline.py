@@ -85,6 +85,9 @@ def run_compression(job: Job, run: RunDirectory) -> Outcome:
 
     A model that cannot be worked on, though it can be run, is pruned without training.
     """
+    if job.quantised:
+        job.warn("pruned without training: quantised weights are integers")
+        return _only_prune(job, run)
     try:
         return _compress(job, run, _student(job, run))
     except UnsupportedModelError as error:
@@ -112,9 +115,8 @@ def _compress(job: Job, run: RunDirectory, student: Student) -> Outcome:
 def _only_prune(job: Job, run: RunDirectory) -> Outcome:
     """Prune by an allocation that needs no run of the model."""
     began = time.monotonic()
-    dense = {
-        key: array.astype(np.float32) for key, array in read_tensors(job.dense, job.keys).items()
-    }
+    stored = read_tensors(job.dense, job.keys)
+    dense = {w.key: stored[w.key].astype(np.float32) - w.zero for w in job.pruned}
     method = job.recipe.allocation.method
     settings = job.recipe.allocation.search
     problem = Problem(dense, job.sparsity, job.recipe.seed, settings, masking=job.masking)
@@ -324,7 +326,9 @@ def _pruned_only(
     model = job.load()
     masks = {key: masking.mask(key, dense[key], kept[key]) for key in job.keys}
     stored = read_tensors(model, job.keys)
-    write_tensors(model, {key: np.where(mask, stored[key], 0) for key, mask in masks.items()})
+    zeros = {weight.key: weight.zero for weight in job.pruned}
+    pruned = {key: np.where(mask, stored[key], zeros[key]) for key, mask in masks.items()}
+    write_tensors(model, pruned)
     return model
 
 
@@ -393,22 +397,26 @@ def _name_untrained(job: Job, student: Student, trainer: Trainer) -> None:
 
 
 class _DivergenceFromDense:
-    """How far tensors of a student are from the dense model on some of the calibration data."""
+    """How far tensors of a student are from the dense model on some of the calibration data.
+
+    From the dense model as it teaches: with the same statistics.
+    """
 
     def __init__(self, job: Job, student: Student) -> None:
         self._student, self._cores = student, job.cores
         size = student.divided(min(SEARCH_BATCH, len(job.data)))
         self._batches = list(batches_of(job.data, size, student.affordable(COMPARED_SAMPLES)))
-        self._dense = self._run(student.dense)
+        statistics = job.recipe.training.teacher_statistics
+        self._dense = self._run(student.teacher(statistics))
 
     def __call__(self, tensors: Mapping[str, np.ndarray]) -> float:
         if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
             return float("inf")
-        pairs = zip(self._dense, self._run(tensors), strict=True)
+        pairs = zip(self._dense, self._run(self._student.with_tensors(tensors)), strict=True)
         return float(np.mean([total_divergence(self._student.targets, *pair) for pair in pairs]))
 
-    def _run(self, tensors: Mapping[str, np.ndarray]) -> list[dict[str, np.ndarray]]:
-        session = inference_session(self._student.with_tensors(tensors), self._cores)
+    def _run(self, model: bytes) -> list[dict[str, np.ndarray]]:
+        session = inference_session(model, self._cores)
         names = list(dict.fromkeys(target.value for target in self._student.targets))
         batching = self._student.batching
         return [

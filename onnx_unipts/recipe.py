@@ -194,6 +194,9 @@ class Recipe(_Section):
     exclude: tuple[str, ...] = Field(
         default=(), description="Regular expressions of weights to leave."
     )
+    include: tuple[Literal["optional", "quantised", "recurrent"], ...] = Field(
+        default=(), description="Kinds of weights to prune beside those of Conv, Gemm and MatMul."
+    )
     only: tuple[str, ...] = Field(
         default=(), description="Regular expressions of weights to prune; all others are left."
     )

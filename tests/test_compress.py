@@ -284,11 +284,11 @@ def test_odd_models_are_compressed_to_the_target(name: str, tmp_path: Path):
 
 @pytest.mark.parametrize("normalised", [False, True])
 def test_what_no_gradient_reaches_is_pruned_and_named(normalised: bool, tmp_path: Path):
-    """Here the layers behind an output of labels, which teaches nothing."""
+    """Here the layers behind an operator that has no gradient."""
     tail = "w3, b3) c4 = Conv <pads = [1,1,1,1]> (r1, w4)"
     tail += " n4 = BatchNormalization (c4, s, b1, b2, s)" if normalised else " n4 = Relu (c4)"
-    text = CLASSIFIER.replace("float[N,4] y", "float[N,4] y, int64[N,1,8,8] k").replace(
-        "w3, b3)", f"{tail} k = ArgMax <axis = 1> (n4)"
+    text = CLASSIFIER.replace("float[N,4] y", "float[N,4] y, float[N,8,8,8] k").replace(
+        "w3, b3)", f"{tail} k = Hardmax <axis = 1> (n4)"
     )
     tensors = classifier_tensors() | {"w4": classifier_tensors(1)["w2"]}
     if normalised:
@@ -638,9 +638,11 @@ def test_a_model_with_everything_excluded_is_refused(tmp_path: Path):
     refused(UnsupportedModelError, 4, "excluded", tmp_path, classifier(), settings=chosen)
 
 
-def test_too_few_samples_for_a_batch_are_refused(tmp_path: Path):
-    message = "too few samples.*15.*--batch-size"
-    refused(UsageError, 2, message, tmp_path, classifier(), data={"x": images(15)})
+def test_too_few_samples_for_a_batch_make_it_smaller(tmp_path: Path):
+    result = compress(classifier(), tmp_path, QUICK, data={"x": images(15)})
+    assert result.report["recipe"]["training"]["batch_size"] == 3
+    assert result.report["training"]["steps"] == 5 * result.report["recipe"]["training"]["epochs"]
+    assert any("do not fill a batch" in text for text in result.report["warnings"])
 
 
 def test_fewer_samples_than_a_search_batch_are_enough(tmp_path: Path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -29,7 +30,7 @@ from small_networks import (
 from onnx_unipts.calibration import CalibrationData, input_signature, load_calibration_data
 from onnx_unipts.graph import cleanup
 from onnx_unipts.graph.errors import UnsupportedModelError
-from onnx_unipts.graph.model import load_model, read_tensors, save_model
+from onnx_unipts.graph.model import load_model, read_tensors, save_model, serialize
 from onnx_unipts.graph.prunable import find_prunable
 from onnx_unipts.patterns import magnitude_mask
 from onnx_unipts.recipe import Training
@@ -321,7 +322,7 @@ def test_a_bias_that_the_graph_holds_otherwise_is_left_alone(tmp_path: Path):
     assert_close(found, run_all(path, {"x": images()}, ["y"])[0])
 
 
-def test_a_batch_that_the_graph_fixes_is_refused(tmp_path: Path):
+def test_a_batch_that_the_graph_fixes_stays_fixed(tmp_path: Path):
     text = edited(
         ("[N,", "[1,"),
         ("c1 =", "i = Constant <value_int = 0> () z = Gather <axis = 0> (x, i) "
@@ -329,8 +330,24 @@ def test_a_batch_that_the_graph_fixes_is_refused(tmp_path: Path):
         ("(x, w1", "(u, w1"),
     )  # fmt: skip
     path = saved(network(text, TENSORS), tmp_path)
-    with pytest.raises(UnsupportedModelError, match=r"input x .*fixed batch size 1.*dynamic batch"):
-        student_of(path)
+    student = student_of(path)
+    assert student.batching.size == 1
+    assert "fixed batch size 1" in student.batching.reason
+    assert not student.normalizations
+    runs = student.batching.runs({"x": images()})
+    session = inference_session(student.with_tensors(student.tensors))
+    found = [session.run(["y"], run) for run in runs]
+    expected = run_all(path, {"x": images()}, ["y"])[0]
+    assert_close(student.batching.joined(found, len(images()))[0], expected)
+
+
+def test_a_student_comes_whole_out_of_another_process(tmp_path: Path):
+    student = student_of(saved(classifier(), tmp_path))
+    again = pickle.loads(pickle.dumps(student))
+    assert serialize(again.model) == serialize(student.model)
+    assert again.tensors.keys() == student.tensors.keys()
+    for value, before in zip(again.model.graph.inputs, student.model.graph.inputs, strict=True):
+        assert (value.const_value is None) == (before.name not in student.dense)
 
 
 def test_a_type_that_cannot_be_trained_is_refused_by_name(tmp_path: Path):

@@ -36,6 +36,13 @@ EXAMPLES = examples(
     help="Leave the weights whose name matches; may be repeated.",
 )
 @option(
+    "--include",
+    multiple=True,
+    type=click.Choice(["optional", "quantised", "recurrent"]),
+    heading="Method",
+    help="Prune these kinds of weights, too; may be repeated.",
+)
+@option(
     "--only",
     multiple=True,
     metavar="REGEX",
@@ -44,7 +51,11 @@ EXAMPLES = examples(
 )
 @show_options
 def inspect(
-    model: Path, exclude: tuple[str, ...], only: tuple[str, ...], show: ShowArguments
+    model: Path,
+    exclude: tuple[str, ...],
+    include: tuple[str, ...],
+    only: tuple[str, ...],
+    show: ShowArguments,
 ) -> None:
     """List the weights of MODEL: operator, shape, whether they are pruned, and if not, why."""
     from onnx_unipts.graph.model import load_model
@@ -53,6 +64,6 @@ def inspect(
     from onnx_unipts.report.terminal import print_inspection
 
     graph = load_model(model)
-    weights = find_prunable(graph, exclude, only=only)
+    weights = find_prunable(graph, exclude, include, only)
     document = inspection_document(model, weights, graph.graph.inputs, graph.graph.outputs)
     show.result(document, print_inspection)

@@ -138,6 +138,7 @@ class MethodArguments:
     eliminate_dead_channels: bool | None
     allocation: str | None
     exclude: tuple[str, ...]
+    include: tuple[str, ...]
     only: tuple[str, ...]
     layer_sparsity: dict[str, float]
     epochs: int | None
@@ -168,6 +169,7 @@ class MethodArguments:
             "eliminate_dead_channels": self.eliminate_dead_channels,
             "allocation.method": self.allocation,
             "exclude": self.exclude or None,
+            "include": self.include or None,
             "only": self.only or None,
             "layer_sparsity": self.layer_sparsity or None,
             "training.epochs": self.epochs,
@@ -377,6 +379,12 @@ method_options = _group(
         multiple=True,
         metavar="REGEX",
         help="Leave the weights whose name matches; may be repeated.",
+    ),
+    _method(
+        "--include",
+        multiple=True,
+        type=click.Choice(["optional", "quantised", "recurrent"]),
+        help="Prune these kinds of weights, too; may be repeated.",
     ),
     _method(
         "--only",

@@ -176,7 +176,7 @@ def layer_sparsities(
             operator=weight.operator,
             shape=weight.shape,
             count=weight.count,
-            zeros=weight.count - int(np.count_nonzero(tensors[weight.key])),
+            zeros=int(np.count_nonzero(tensors[weight.key] == weight.zero)),
         )
         for weight in weights
         if weight.pruned

@@ -66,7 +66,7 @@ def output_samples(
     if pictures is None or target is None:
         return []
     shown = {
-        stage: _described(target, values[target.output][list(samples)])
+        stage: _described(target, values[target.measured][list(samples)])
         for stage, values in outputs.items()
     }
     return [
@@ -99,7 +99,7 @@ def _counts(values: np.ndarray, limit: float) -> list[int]:
 
 
 def _is_shown(target: Target, outputs: Mapping[str, Outputs]) -> bool:
-    first = next(iter(outputs.values()))[target.output]
+    first = next(iter(outputs.values()))[target.measured]
     if target.kind == "classes":
         scores = target.scores(first[:1])
         return scores.ndim == 2 or (scores.ndim == 4 and target.axis in (1, -3))

@@ -1,0 +1,276 @@
+"""Models of any signature are compressed: one sample at a time, tokens, states, any kind of end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from small_networks import draw, network, saved, simplify_here
+
+from onnx_unipts import api
+from onnx_unipts.calibration import input_signature, load_calibration_data
+from onnx_unipts.evaluation import batching_for
+from onnx_unipts.graph import cleanup
+from onnx_unipts.graph.branches import with_branches_taken
+from onnx_unipts.graph.dynamic_batch import Batching, batching_of
+from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
+from onnx_unipts.graph.isolation import isolated
+from onnx_unipts.graph.lookups import compared_values, index_limits
+from onnx_unipts.graph.model import load_model, serialize
+from onnx_unipts.targets import choose_targets
+
+QUICK: dict[str, Any] = {"training.epochs": 1, "allocation.method": "lamp"}
+
+LAYERS = draw(0, w1=(6, 8), b1=(8,), w2=(8, 4), b2=(4,))
+VECTOR = """net (float[6] x) => (float[4] y) {
+    a = MatMul (x, w1)
+    b = Add (a, b1)
+    r = Relu (b)
+    c = MatMul (r, w2)
+    y = Add (c, b2)
+}"""
+RECURRENT = """net (float[N,6] x, float[2,N,6] state, int64 rate)
+=> (float[N,4] y, float[2,N,6] s) {
+    first = Constant <value_int = 0> ()
+    known = Constant <value_int = 16000> ()
+    fast = Equal (rate, known)
+    v = Gather <axis = 0> (state, first)
+    z = Add (x, v)
+    y = If (fast) <
+        then_branch = fast_net () => (float[N,4] yt) {
+            a = Gemm (z, w1, b1) r = Relu (a) yt = Gemm (r, w2, b2)
+        },
+        else_branch = slow_net () => (float[N,4] ye) {
+            h = Gemm (z, w1, b1) ye = Gemm (h, w2, b2)
+        }
+    >
+    s = Tanh (state)
+}"""
+TOKENS = """net (int64[1,5] ids, int64[1,5] attention_mask) => (float[1,5,4] y) {
+    e = Gather <axis = 0> (table, ids)
+    m = Cast <to = 1> (attention_mask)
+    axis = Constant <value_ints = [2]> ()
+    u = Unsqueeze (m, axis)
+    z = Mul (e, u)
+    a = MatMul (z, w1)
+    r = Relu (a)
+    y = MatMul (r, w2)
+}"""
+
+
+def mixed() -> onnx.ModelProto:
+    """Return a fixed batch of one whose inputs the graph mixes along the first axis."""
+    text = VECTOR.replace("float[6] x", "float[1,6] x").replace("float[4] y", "float[1,4] y")
+    text = text.replace("a = MatMul", "m = ReduceMean <axes = [0], keepdims = 1> (x)\n a = MatMul")
+    return network(text.replace("(x, w1)", "(m, w1)"), LAYERS)
+
+
+MODELS = {
+    "no batch": lambda: network(VECTOR, LAYERS),
+    "a state and a scalar": lambda: network(RECURRENT, LAYERS),
+    "tokens": lambda: network(
+        TOKENS, {"table": draw(1, t=(7, 6))["t"], "w1": LAYERS["w1"], "w2": LAYERS["w2"]}
+    ),
+    "a batch of one": mixed,
+}
+
+ENDS = {
+    "ArgMax": ("int64[N]", "y = ArgMax <axis = 1, keepdims = 0> (z)"),
+    "TopK": ("float[N,2]", "k = Constant <value_ints = [2]> () y, i = TopK (z, k)"),
+    "QuantizeLinear": (
+        "uint8[N,4]",
+        "s = Constant <value_float = 0.1> () y = QuantizeLinear (z, s)",
+    ),
+    "Greater": ("bool[N,4]", "t = Constant <value_float = 0.1> () y = Greater (z, t)"),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_simplification() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cleanup, "run_onnxsim", simplify_here)
+        yield
+
+
+def with_end(name: str) -> onnx.ModelProto:
+    kind, body = ENDS[name]
+    text = VECTOR.replace("float[6] x", "float[N,6] x").replace("float[4] y", f"{kind} y")
+    return network(text.replace("y = Add (c, b2)", f"z = Add (c, b2) {body}"), LAYERS)
+
+
+def compressed(
+    model: onnx.ModelProto, directory: Path, settings: dict[str, Any] = QUICK
+) -> tuple[Path, api.Result]:
+    path = saved(model, directory)
+    chosen = {"num_samples": 24} | settings
+    result = api.compress(path, sparsity=0.5, settings=chosen, jobs=1)
+    session = onnxruntime.InferenceSession(str(result.output), providers=["CPUExecutionProvider"])
+    batching = batching_of(load_model(path))
+    signature = input_signature(load_model(path), whole=batching.whole)
+    data = load_calibration_data(None, signature, num_samples=3)
+    batch = data.batch(np.arange(3))
+    for fed in batching_for(session, batch).runs(batch):
+        session.run(None, fed)
+    return path, result
+
+
+def zeros(path: Path | None) -> int:
+    assert path is not None
+    tensors = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
+    return sum(int((tensors[name] == 0).sum()) for name in ("w1", "w2"))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_any_signature_is_pruned_exactly_and_trained(name: str, tmp_path: Path):
+    path, result = compressed(MODELS[name](), tmp_path)
+    assert zeros(result.output) == (6 * 8 + 8 * 4) // 2
+    fidelity = result.report["fidelity"]
+    assert result.report["training"]["untrained"] == []
+    assert fidelity["after_recovery"]["divergence"] < fidelity["before_recovery"]["divergence"]
+    sparse = onnx.load(str(result.output)).graph
+    dense = onnx.load(path).graph
+    assert (sparse.input, sparse.output) == (dense.input, dense.output)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_an_end_that_cannot_be_compared_is_trained_on_what_stands_before(end: str, tmp_path: Path):
+    model = with_end(end)
+    (target,) = choose_targets(load_model(saved(model, tmp_path)))
+    assert (target.output, target.value, target.inner) == ("y", "z", True)
+    _, result = compressed(model, tmp_path)
+    assert zeros(result.output) == 40
+    assert result.report["training"]["untrained"] == []
+    assert result.report["fidelity"]["after_recovery"]["divergence"] > 0
+
+
+def test_the_loss_of_an_output_can_be_chosen(tmp_path: Path):
+    text = VECTOR.replace("float[6] x", "float[N,6] x").replace("float[4] y", "float[N,4] y")
+    text = text.replace("y = Add (c, b2)", "z = Add (c, b2) y = Softmax (z)")
+    model = load_model(saved(network(text, LAYERS), tmp_path))
+    (chosen,) = choose_targets(model)
+    assert (chosen.value, chosen.kind) == ("z", "classes")
+    (squared,) = choose_targets(model, {"y": "mse"})
+    assert (squared.value, squared.kind) == ("y", "values")
+    with pytest.raises(UsageError, match=r"'q'.*compared: y"):
+        choose_targets(model, {"q": "kl"})
+
+
+# How samples are fed
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "whole"),
+    [
+        ("no batch", 1, {"x"}),
+        ("a state and a scalar", 1, {"state", "rate"}),
+        ("tokens", None, set()),
+        ("a batch of one", 1, set()),
+    ],
+)
+def test_what_a_run_takes(name: str, size: int | None, whole: set[str], tmp_path: Path):
+    batching = batching_of(load_model(saved(MODELS[name](), tmp_path)))
+    assert (batching.size, batching.whole) == (size, whole)
+
+
+def test_runs_take_every_sample_and_are_joined_in_order():
+    batch = {"x": np.arange(10).reshape(5, 2), "s": np.arange(5)}
+    pairs = Batching(2)
+    runs = list(pairs.runs({"x": batch["x"]}))
+    assert [run["x"].tolist() for run in runs][2] == [[8, 9], [0, 1]]
+    (joined,) = pairs.joined([[run["x"]] for run in runs], 5)
+    np.testing.assert_array_equal(joined, batch["x"])
+    single = Batching(1, frozenset({"s"}))
+    runs = list(single.runs(batch))
+    assert runs[3]["s"].shape == ()
+    assert runs[3]["x"].shape == (1, 2)
+    x, s = single.joined([[run["x"], run["s"]] for run in runs], 5)
+    np.testing.assert_array_equal(x, batch["x"])
+    np.testing.assert_array_equal(s, batch["s"])
+
+
+def test_synthetic_tokens_stay_within_the_table_and_choices_are_made(tmp_path: Path):
+    tokens = load_model(saved(MODELS["tokens"](), tmp_path))
+    assert index_limits(tokens) == {"ids": 7}
+    data = load_calibration_data(None, input_signature(tokens), num_samples=50)
+    batch = data.batch(np.arange(50))
+    assert set(np.unique(batch["ids"])) == set(range(7))
+    assert (batch["attention_mask"] == 1).all()
+    recurrent = load_model(saved(MODELS["a state and a scalar"](), tmp_path))
+    assert compared_values(recurrent) == {"rate": 16000}
+    signature = input_signature(recurrent, whole={"state", "rate"})
+    batch = load_calibration_data(None, signature, num_samples=4).batch(np.arange(4))
+    assert batch["rate"].tolist() == [16000] * 4
+    assert batch["state"].shape == (4, 2, 1, 6)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_the_branch_that_is_always_taken_takes_the_place_of_the_if(taken: bool, tmp_path: Path):
+    model = load_model(saved(MODELS["a state and a scalar"](), tmp_path))
+    settled = with_branches_taken(model, lambda _, names: dict.fromkeys(names, np.array([taken])))
+    kinds = [node.op_type for node in settled.graph]
+    assert "If" not in kinds
+    assert ("Relu" in kinds) == taken
+    feeds = {
+        "x": np.ones((1, 6), np.float32),
+        "state": np.ones((2, 1, 6), np.float32),
+        "rate": np.array(16000 if taken else 8000),
+    }
+    for ours, theirs in zip(run(settled, feeds), run(model, feeds), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+    undecided = with_branches_taken(model, lambda _, names: {n: np.array([0, 1]) for n in names})
+    assert undecided is model
+
+
+def run(model: Any, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(serialize(model), providers=["CPUExecutionProvider"])
+    return session.run(None, feeds)
+
+
+# Quantised weights
+
+
+def test_where_all_weights_are_quantised_they_are_pruned_to_their_zero_point(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    tensors = {
+        "w": rng.integers(0, 256, (6, 8)).astype(np.uint8),
+        "s": np.float32(0.1),
+        "z": np.uint8(120),
+    }
+    text = """net (float[N,6] x) => (float[N,8] y) {
+        d = DequantizeLinear (w, s, z) y = MatMul (x, d)
+    }"""
+    path = saved(network(text, tensors), tmp_path)
+    (weight,) = api.inspect(path)["weights"]
+    assert not weight["pruned"]
+    result = api.compress(path, sparsity=0.5, settings={"num_samples": 8}, jobs=1)
+    (written,) = (t for t in onnx.load(str(result.output)).graph.initializer if t.name == "w")
+    assert int((onnx.numpy_helper.to_array(written) == 120).sum()) == 24
+    assert result.report["sparsity"]["zeros"] == 24
+    assert any("integers" in text for text in result.report["warnings"])
+
+
+# Processes of their own
+
+
+def test_what_ends_its_process_is_an_error_here():
+    with pytest.raises(UnsupportedModelError, match="SIGKILL"):
+        isolated(lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def test_errors_and_results_come_out_of_the_process():
+    assert isolated(sum, [1, 2]) == 3
+    with pytest.raises(UnsupportedModelError, match="ZeroDivisionError"):
+        isolated(lambda: 1 / 0)
+    with pytest.raises(UsageError, match="as it is"):
+        isolated(_misused)
+
+
+def _misused() -> None:
+    raise UsageError("as it is")
