@@ -101,6 +101,7 @@ def test_inspect_prints_the_promised_json(model: Path):
         "reason": "",
         "chain": [],
         "in_groups": 1,
+        "zero": 0,
     }
     assert conv["trainable"] in (True, False, None)
     assert (fc["out_axis"], fc["in_axis"]) == (0, 1)
