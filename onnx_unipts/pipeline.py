@@ -15,6 +15,7 @@ from onnx_unipts.allocation import SEARCHES, Problem
 from onnx_unipts.allocation.file import allocation_document
 from onnx_unipts.allocation.prescribed import allocate_rest
 from onnx_unipts.allocation.problem import History, Kept
+from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.callbacks import Epoch, Generation
 from onnx_unipts.criteria import CRITERIA, Evidence
 from onnx_unipts.evaluation import run_samples
@@ -28,6 +29,7 @@ from onnx_unipts.patterns.masking import Masking, Scores
 from onnx_unipts.reconstruction import reconstruct
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.student import Student, batches_of, build_student
+from onnx_unipts.synthesis import refine_images
 from onnx_unipts.targets import total_divergence
 from onnx_unipts.training.adaptation import adapt_normalizations, agreement_of
 from onnx_unipts.training.ort import RUNTIME_ERRORS, InferenceSession, inference_session
@@ -89,6 +91,7 @@ def run_compression(job: Job, run: RunDirectory) -> Outcome:
         job.warn("pruned without training: quantised weights are integers")
         return _only_prune(job, run)
     try:
+        job = replace(job, data=_data(job, run))
         return _compress(job, run, _student(job, run))
     except UnsupportedModelError as error:
         job.warn(f"pruned without training: {error}")
@@ -131,7 +134,23 @@ def _only_prune(job: Job, run: RunDirectory) -> Outcome:
 
 def run_search(job: Job, run: RunDirectory) -> SearchOutcome:
     """Find the allocation for the model of ``job`` and write it to ``allocation.json``."""
+    job = replace(job, data=_data(job, run))
     return _search(job, run, _student(job, run))
+
+
+def _data(job: Job, run: RunDirectory) -> CalibrationData:
+    """The calibration data; made-up images are refined, and kept, so that a resume has them too."""
+    settings = job.recipe.synthetic
+    if not job.synthetic or settings.refinement == 0 or job.recipe.training.epochs == 0:
+        return job.data
+    saved = run.load_checkpoint("synthetic")
+    if saved is not None:
+        return job.data.with_pixels(saved[0])
+    pixels = refine_images(job.dense, job.data, settings, job.recipe.seed, job.cores, job.progress)
+    if not pixels:
+        return job.data
+    run.save_checkpoint("synthetic", pixels, {})
+    return job.data.with_pixels(pixels)
 
 
 def _student(job: Job, run: RunDirectory) -> Student:

@@ -22,6 +22,7 @@ __all__ = [
     "Preprocessing",
     "Recipe",
     "Search",
+    "Synthetic",
     "Training",
     "list_recipes",
     "load_recipe",
@@ -166,6 +167,16 @@ class Preprocessing(_Section):
         return calibration.Preprocessing(**self.model_dump())
 
 
+class Synthetic(_Section):
+    """How inputs that are made up for want of data are refined (`onnx_unipts.synthesis`)."""
+
+    refinement: int = Field(default=4, ge=0, le=10_000, description="Gradient steps on images.")
+    rate: float = Field(default=4.0, gt=0, le=255, description="Mean change of a pixel, of 255.")
+    confidence: float = Field(
+        default=0.7, gt=0, lt=1, description="Least probability of the class an image is to show."
+    )
+
+
 class Recipe(_Section):
     """One compression method with all its settings."""
 
@@ -204,6 +215,7 @@ class Recipe(_Section):
         default={}, description="Sparsity of the weights that a regular expression matches."
     )
     preprocessing: Preprocessing = Preprocessing()
+    synthetic: Synthetic = Synthetic()
     allocation: Allocation = Allocation()
     training: Training = Training()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -12,7 +12,7 @@ import numpy as np
 from onnx_unipts.calibration.preprocessing import ChannelOrder, Layout, Normalization
 from onnx_unipts.graph.errors import UsageError
 
-__all__ = ["ArrayColumn", "CalibrationData", "Column", "ImageColumn", "Jitter"]
+__all__ = ["ArrayColumn", "CalibrationData", "Column", "ImageColumn", "Jitter", "Pixels"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,16 @@ class Jitter:
         """Draw the movements of ``count`` samples."""
         down, right = rng.random((2, count))
         return cls(down, right, rng.random(count) < 0.5)
+
+
+class Pixels(Protocol):
+    """Images by number: an array, or something that makes them when they are asked for."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+
+    def __getitem__(self, rows: np.ndarray, /) -> np.ndarray:
+        """Return the images ``rows``: int64 (batch,)."""
 
 
 class Column(Protocol):
@@ -82,7 +92,7 @@ class ImageColumn:
     channels.
     """
 
-    pixels: np.ndarray
+    pixels: Pixels
     layout: Layout
     normalization: Normalization | None
     dtype: np.dtype
@@ -169,6 +179,23 @@ class CalibrationData:
         rows = self._rows[indices]
         jitter = Jitter.draw(len(rows), rng)
         return {name: column.augmented(rows, jitter) for name, column in self._columns.items()}
+
+    def with_pixels(self, pixels: Mapping[str, np.ndarray]) -> CalibrationData:
+        """Return the data with other images, by input name, each as `ImageColumn.pixels` are."""
+        columns = {
+            name: replace(column, pixels=pixels[name])
+            if isinstance(column, ImageColumn) and name in pixels
+            else column
+            for name, column in self._columns.items()
+        }
+        return CalibrationData(
+            columns,
+            self.labels,
+            description=self._description,
+            skipped=self.skipped,
+            warnings=self.warnings,
+            rows=self._rows,
+        )
 
     def subset(self, indices: np.ndarray) -> CalibrationData:
         """Return the samples ``indices`` as data of their own; the arrays are shared."""

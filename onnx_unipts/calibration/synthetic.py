@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw
 
 from onnx_unipts.calibration.data import ArrayColumn, CalibrationData, Column, ImageColumn
 from onnx_unipts.calibration.preprocessing import (
@@ -18,19 +17,21 @@ from onnx_unipts.calibration.preprocessing import (
 )
 from onnx_unipts.calibration.signature import InputSpec
 from onnx_unipts.calibration.source import Request, Source, is_synthetic, sources
+from onnx_unipts.calibration.structured_images import StructuredImages
 from onnx_unipts.graph.errors import UsageError
 
-__all__ = ["Synthetic", "dead_leaves"]
+__all__ = ["Synthetic"]
 
 _SAMPLES = 1024
+_IMAGES = 8192  # enough to train on: made-up images teach less than photographs
+_MEASURED = 256  # images whose mean and standard deviation are those of all
 _MEMORY = 256 * 2**20  # bytes that the default number of samples may take
 _SMALL = 10  # integers are drawn below this: nearly every vocabulary is larger
-_LEAVES = 40
 
 
 @sources.register("synthetic")
 class Synthetic(Source):
-    """Inputs drawn by the seed: dead leaves for images, normal noise for other floats.
+    """Inputs drawn by the seed: structured images for images, normal noise for other floats.
 
     Integers are small and within the table that they index, masks are ones, booleans are true.
     Dynamic axes but the first are guessed where --input-shape does not say them.
@@ -46,7 +47,7 @@ class Synthetic(Source):
         """See `Source`."""
         guesses: dict[str, int] = {}
         shapes = [_sample_shape(spec, request, guesses) for spec in request.signature]
-        count = request.num_samples or _default_count(request.signature, shapes)
+        count = request.num_samples or _default_count(request, shapes)
         rng = np.random.default_rng(request.seed)
         columns = {
             spec.name: _column(spec, (count, *shape), request, rng)
@@ -63,51 +64,6 @@ class Synthetic(Source):
         )
 
 
-def dead_leaves(
-    count: int, height: int, width: int, channels: int, rng: np.random.Generator
-) -> np.ndarray:
-    """Return images of overlapping discs in uneven light: uint8 (count, height, width, channels).
-
-    ``channels`` is 1 or 3. The sizes follow a power law, which gives edges at all scales and the
-    spectrum of natural images (Lee, Mumford and Huang, Occlusion models for natural images, IJCV
-    2001).
-    """
-    smallest, largest = min(height, width) / 16, min(height, width) / 2
-    # Radii with density r^-3 between the two bounds, by inversion of their distribution.
-    share = rng.random((count, _LEAVES))
-    radii = (smallest**-2 + share * (largest**-2 - smallest**-2)) ** -0.5
-    x, y = rng.random((count, _LEAVES)) * width, rng.random((count, _LEAVES)) * height
-    boxes = np.stack([x - radii, y - radii, x + radii, y + radii], axis=-1).tolist()
-    colours = _colours(count, channels, rng)
-    slopes = rng.normal(0, 30, (count, 2, 1)).astype(np.float32)
-    down, right = (np.linspace(-1, 1, size, dtype=np.float32) for size in (height, width))
-    images = np.empty((count, height, width, channels), np.uint8)
-    for at in range(count):
-        first, *others = colours[at]
-        picture = Image.new("L" if channels == 1 else "RGB", (width, height), first)
-        canvas = ImageDraw.Draw(picture)
-        for box, colour in zip(boxes[at], others, strict=True):
-            canvas.ellipse(box, fill=colour)
-        light = np.add.outer(down * slopes[at, 0], right * slopes[at, 1])
-        lit = np.asarray(picture, np.float32).reshape(height, width, channels) + light[:, :, None]
-        images[at] = np.clip(lit, 0, 255)
-    return images
-
-
-def _colours(count: int, channels: int, rng: np.random.Generator) -> list[list[tuple[int, ...]]]:
-    """Return for each image the colour of its ground and of each leaf.
-
-    Channels go together and images differ in brightness and tint, as photographs do.
-    """
-    shape = (count, _LEAVES + 1)
-    colours = rng.normal(118, 30, (count, 1, 1)) + rng.normal(0, 50, (*shape, 1))
-    if channels > 1:
-        tint = rng.normal(0, 12, (count, 1, channels)) + rng.normal(0, 22, (*shape, channels))
-        colours = colours + tint
-    rounded = np.clip(np.rint(colours), 0, 255).astype(int).tolist()
-    return [[tuple(colour) for colour in image] for image in rounded]
-
-
 def _sample_shape(spec: InputSpec, request: Request, guesses: dict[str, int]) -> tuple[int, ...]:
     """Return the shape of one sample, and note in ``guesses`` what stood for a dynamic axis."""
     layout = array_layout(spec.shape, spec.dtype, request.options)
@@ -122,9 +78,10 @@ def _sample_shape(spec: InputSpec, request: Request, guesses: dict[str, int]) ->
     return tuple(shape)
 
 
-def _default_count(signature: Sequence[InputSpec], shapes: Sequence[tuple[int, ...]]) -> int:
+def _default_count(request: Request, shapes: Sequence[tuple[int, ...]]) -> int:
     sizes = [math.prod(shape) * 4 for shape in shapes]
-    return max(1, min(_SAMPLES, _MEMORY // max(1, sum(sizes))))
+    images = all(array_layout(s.shape, s.dtype, request.options) for s in request.signature)
+    return max(1, min(_IMAGES if images else _SAMPLES, _MEMORY // max(1, sum(sizes))))
 
 
 def _column(
@@ -143,17 +100,15 @@ def _images(
     request: Request,
     rng: np.random.Generator,
 ) -> ImageColumn:
-    count, channels = shape[0], shape[channel_axis(layout)]
-    height, width = shape[2:] if layout == "nchw" else shape[1:3]
-    pixels = dead_leaves(count, height, width, channels, rng)
+    channels = shape[channel_axis(layout)]
+    seed = int(rng.integers(2**63))
+    pixels = StructuredImages(shape, layout, seed)
     if spec.dtype == np.uint8:
         normalization = None
-    elif request.options.concerns_pixels:
+    elif request.options.normalizes:
         normalization = Normalization.of(request.options, channels)
     else:
-        normalization = _standardized(pixels, channels)
-    if layout == "nchw":
-        pixels = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+        normalization = _standardized(pixels[np.arange(min(shape[0], _MEASURED))], channels)
     return ImageColumn(pixels, layout, normalization, spec.dtype)
 
 
@@ -196,7 +151,7 @@ def _description(
 ) -> str:
     parts = []
     for (name, column), shape in zip(columns.items(), shapes, strict=True):
-        what = "images (dead leaves)" if isinstance(column, ImageColumn) else "values"
+        what = "structured images" if isinstance(column, ImageColumn) else "values"
         parts.append(f"{what} of {'x'.join(map(str, shape)) or 'one number'} for {name}")
     text = f"synthetic samples by seed {seed}: {', '.join(parts)}"
     if guesses:
