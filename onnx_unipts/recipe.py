@@ -248,6 +248,9 @@ def list_recipes() -> dict[str, str]:
 def load_recipe(source: str | os.PathLike[str]) -> Recipe:
     """Read the recipe called ``source``, or the YAML file at that path.
 
+    Settings that it leaves out are those of the shipped recipe that its key ``base`` names, else
+    the defaults.
+
     Raises `UsageError` that names the file, the key and what is allowed.
     """
     name = os.fspath(source)
@@ -301,7 +304,26 @@ def _parse(text: str, where: str) -> Recipe:
         raise UsageError(f"{where}: not valid YAML{line}") from error
     if not isinstance(data, dict):
         raise UsageError(f"{where}: expected a mapping of keys to values")
-    return _validated(data, where)
+    return _validated(_on_its_base(data, where), where)
+
+
+def _on_its_base(data: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return ``data`` with what it leaves out taken from the recipe that its key ``base`` names."""
+    if "base" not in data:
+        return data
+    base = data["base"]
+    if base not in _shipped():
+        raise UsageError(f"{where}: key base is {base!r}; allowed: one of {', '.join(_shipped())}")
+    own = {key: value for key, value in data.items() if key != "base"}
+    return _merged(load_recipe(base).model_dump(mode="json"), own)
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    both = {**below, **above}
+    for key, value in above.items():
+        if isinstance(value, Mapping) and isinstance(below.get(key), Mapping):
+            both[key] = _merged(below[key], value)
+    return both
 
 
 def _validated(data: Mapping[str, Any], where: str) -> Recipe:

@@ -67,6 +67,17 @@ def test_a_file_changes_only_what_it_names(tmp_path: Path):
     )
 
 
+def test_what_a_file_leaves_out_is_that_of_its_base(tmp_path: Path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "name: mine\nbase: unipts-paper\nlayer_sparsity: {a: 0.5}\ntraining:\n  epochs: 7\n"
+    )
+    expected = load_recipe("unipts-paper").with_settings(
+        {"name": "mine", "training.epochs": 7, "layer_sparsity": {"a": 0.5}}
+    )
+    assert load_recipe(path) == expected
+
+
 @pytest.mark.parametrize(
     ("assignment", "value"),
     [
@@ -122,6 +133,8 @@ def test_a_setting_that_is_no_assignment_is_refused(assignment: str):
         ("trainin:\n  epochs: 1\n", "unknown key trainin;"),
         ("training:\n  epoch: 1\n", "unknown key training.epoch (did you mean training.epochs?)"),
         ("training:\n  warmup: 2\n", "key training.warmup is 2; allowed: a number at least 0"),
+        ("base: unipst\n", "key base is 'unipst'; allowed: one of"),
+        ("base: unipts\ntraining: 3\n", "key training is 3; allowed: a mapping"),
         ("- a\n", "expected a mapping"),
         ("", "expected a mapping"),
         ("a: [1\n", "not valid YAML at line 2"),
