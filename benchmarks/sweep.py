@@ -83,7 +83,7 @@ def _models(sources: Sequence[Path]) -> list[Path]:
         for source in sources
         for path in (source.glob("**/*.onnx") if source.is_dir() else [source])
     ]
-    return sorted(found, key=lambda path: (path.stat().st_size, path))
+    return sorted(found, key=lambda path: (-path.stat().st_size, path))
 
 
 def _sweep_one(
@@ -182,7 +182,7 @@ def _check(path: Path, written: Path, sparsity: float) -> dict[str, Any]:
         found["finite"] = all(np.isfinite(a).all() for a in after if a.dtype.kind == "f")
         pairs = dict(zip(names, zip(before, after, strict=True), strict=True))
         found["untouched"] = _untouched(dense, sparse, pairs)
-    return found
+    return sorted(found, key=lambda path: (-path.stat().st_size, path))
 
 
 def _signature(model: ir.Model) -> list[tuple[Any, ...]]:

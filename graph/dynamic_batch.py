@@ -17,7 +17,7 @@ import onnx_ir as ir
 from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.equivalence import is_known
 from onnx_unipts.graph.errors import UnsupportedModelError
-from onnx_unipts.graph.model import from_proto, serialize, to_proto
+from onnx_unipts.graph.model import fits_one_file, from_proto, serialize, to_proto
 from onnx_unipts.graph.runtime import onnxruntime
 
 __all__ = ["Batching", "batching_of", "opened", "with_dynamic_batch"]
@@ -87,6 +87,8 @@ def batching_of(model: ir.Model) -> Batching:
     inputs = _fed(model)
     sizes = {str(value.name): _first_axis(value) for value in inputs}
     known = {size for size in sizes.values() if is_known(size)}
+    if not fits_one_file(model):
+        return _batching_by_shape(sizes)
     if not sizes or not known:
         reason = _objection(model, model, None) if sizes else None
         return Batching() if reason is None else Batching(1, reason=reason)
@@ -101,6 +103,18 @@ def batching_of(model: ir.Model) -> Batching:
             return Batching()
         if first == 1 or _holds_samples(model, first):
             return Batching(first, reason=reason)
+    whole = (name for name, size in sizes.items() if is_known(size) and size != 1)
+    return Batching(1, frozenset(whole), reason)
+
+
+def _batching_by_shape(sizes: Mapping[str, int | ir.SymbolicDim]) -> Batching:
+    """Take the first axes for samples wherever they can be: the model is too large to be tried."""
+    known = {size for size in sizes.values() if is_known(size)}
+    reason = "the model is too large to be changed"
+    if not known:
+        return Batching()
+    if len(known) == 1 and all(map(is_known, sizes.values())) and 0 not in known:
+        return Batching(next(iter(known)), reason=reason)
     whole = (name for name, size in sizes.items() if is_known(size) and size != 1)
     return Batching(1, frozenset(whole), reason)
 

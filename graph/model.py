@@ -6,9 +6,10 @@ import contextlib
 import math
 import mmap
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -22,6 +23,7 @@ __all__ = [
     "Scope",
     "StoredTensor",
     "find_nonfinite",
+    "fits_one_file",
     "from_proto",
     "iterate_scopes",
     "load_model",
@@ -31,6 +33,7 @@ __all__ = [
     "serialize",
     "stored_tensors",
     "to_proto",
+    "write_lazily",
     "write_tensors",
 ]
 
@@ -167,6 +170,33 @@ def write_tensors(model: ir.Model, arrays: Mapping[str, np.ndarray]) -> None:
     stored = stored_tensors(model)
     for name, array in arrays.items():
         stored[name].write(array)
+
+
+def write_lazily(model: ir.Model, makers: Mapping[str, Callable[[], np.ndarray]]) -> None:
+    """Replace stored tensors in place by what the ``makers`` return whenever they are read.
+
+    So that a model over 2 GB is pruned while it is written, one tensor in memory at a time. The
+    arrays have the stored shape and are cast to the stored dtype.
+    """
+    stored = stored_tensors(model)
+    for name, make in makers.items():
+        record = stored[name]
+        if record.attribute:
+            record.write(make())
+            continue
+        old = record.tensor
+
+        def tensor(make: Callable[[], np.ndarray] = make, old: Any = old) -> ir.Tensor:
+            values = np.ascontiguousarray(make().astype(old.dtype.numpy(), copy=False))
+            return ir.Tensor(values, dtype=old.dtype, name=old.name)
+
+        shape = ir.Shape(old.shape.numpy())
+        record.value.const_value = ir.LazyTensor(tensor, old.dtype, shape, name=old.name)
+
+
+def fits_one_file(model: ir.Model) -> bool:
+    """Say whether ``model`` can be one protobuf message: its weights take less than 2 GB."""
+    return _size(model) <= PROTOBUF_LIMIT
 
 
 def find_nonfinite(model: ir.Model, names: Iterable[str] | None = None) -> str | None:

@@ -30,6 +30,7 @@ from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import load_model, read_tensors, serialize
 from onnx_unipts.graph.prunable import find_prunable
+from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.job import Job, prepare_job
 from onnx_unipts.output_file import atomic_path, check_output_file
 from onnx_unipts.pipeline import Outcome, SearchOutcome, run_compression, run_search
@@ -329,16 +330,18 @@ def _outputs(
     job: Job, outcome: Outcome, targets: list[Target], data: CalibrationData
 ) -> dict[str, dict[str, np.ndarray]]:
     """Return what the models make of ``data``: dense, before and after recovery."""
-    pruned = serialize(runnable(with_measured(outcome.before_recovery, targets)))
-    sessions = {
-        "dense": file_session(job.path, job.cores, targets),
-        "before_recovery": inference_session(pruned, job.cores),
-        "after_recovery": file_session(job.output, job.cores, targets),
-    }
-    return {
-        stage: outputs_of(session, targets, data, job.own_batching)
-        for stage, session in sessions.items()
-    }
+
+    def run(session: onnxruntime.InferenceSession) -> dict[str, np.ndarray]:
+        return outputs_of(session, targets, data, job.own_batching)
+
+    # One session at a time: each holds all weights.
+    outputs = {"dense": run(file_session(job.path, job.cores, targets))}
+    if outcome.before_recovery is not None:
+        pruned = serialize(runnable(with_measured(outcome.before_recovery, targets)))
+        outputs["before_recovery"] = run(inference_session(pruned, job.cores))
+    outputs["after_recovery"] = run(file_session(job.output, job.cores, targets))
+    outputs.setdefault("before_recovery", outputs["after_recovery"])
+    return outputs
 
 
 def _measure(

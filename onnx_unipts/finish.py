@@ -13,7 +13,14 @@ from onnx_unipts.evaluation import run_samples
 from onnx_unipts.graph.channels import Elimination
 from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.errors import OnnxUniptsError, TargetMissedError
-from onnx_unipts.graph.model import load_model, read_tensors, save_model, serialize
+from onnx_unipts.graph.model import (
+    fits_one_file,
+    load_model,
+    read_tensors,
+    save_model,
+    serialize,
+    stored_tensors,
+)
 from onnx_unipts.graph.parameters import bind
 from onnx_unipts.job import Job
 from onnx_unipts.student import Student, batches_of, recalibrate, write_back
@@ -75,6 +82,11 @@ def finish(
 
 def finish_untrained(job: Job, model: ir.Model, kept: Mapping[str, int]) -> Finished:
     """Write ``model``, whose weights are pruned and nothing else; raises as `finish` does."""
+    if not fits_one_file(model):
+        save_model(model, job.output)
+        written = load_model(job.output)
+        _verify(job, written, kept)
+        return Finished(read_tensors(written, job.keys), None)
     _verify(job, model, kept)
     return _write(job, model, kept, job.data.batch(np.arange(1)))
 
@@ -101,7 +113,9 @@ def pruned_exactly(tensor: np.ndarray, mask: np.ndarray) -> np.ndarray:
 def _verify(job: Job, model: ir.Model, kept: Mapping[str, int]) -> None:
     _verify_signature(job, model)
     zeros = {weight.key: weight.zero for weight in job.pruned}
-    for key, tensor in read_tensors(model, job.keys).items():
+    stored = stored_tensors(model)
+    for key in job.keys:
+        tensor = stored[key].numpy()
         if broken := job.masking.violation(key, tensor):
             raise TargetMissedError(
                 f"{job.output}: weight {key} breaks the pattern {job.pattern.name}: {broken}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +23,8 @@ from onnx_unipts.finish import Finished, finish, finish_untrained, finished, pru
 from onnx_unipts.fitness import CandidateEvaluator
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.isolation import isolated
-from onnx_unipts.graph.model import read_tensors, write_tensors
+from onnx_unipts.graph.model import fits_one_file, read_tensors, write_lazily
+from onnx_unipts.graph.prunable import PrunableWeight
 from onnx_unipts.job import Job
 from onnx_unipts.patterns.masking import Masking, Scores
 from onnx_unipts.reconstruction import reconstruct
@@ -71,11 +72,12 @@ class SearchOutcome:
 class Outcome:
     """What a compression found out, beside the file it wrote.
 
-    ``before_recovery`` is the dense model with the same numbers of weights removed, not trained.
+    ``before_recovery`` is the dense model with the same numbers of weights removed, not trained;
+    None where that is what was written.
     """
 
     search: SearchOutcome
-    before_recovery: ir.Model
+    before_recovery: ir.Model | None
     losses: list[float]
     training_seconds: float
     untrained: list[str]
@@ -90,6 +92,9 @@ def run_compression(job: Job, run: RunDirectory) -> Outcome:
     if job.quantised:
         job.warn("pruned without training: quantised weights are integers")
         return _only_prune(job, run)
+    if not fits_one_file(job.dense):
+        job.warn("pruned without training: the weights take more than 2 GB")
+        return _only_prune(job, run, "uniform")
     try:
         job = replace(job, data=_data(job, run))
         return _compress(job, run, _student(job, run))
@@ -115,21 +120,25 @@ def _compress(job: Job, run: RunDirectory, student: Student) -> Outcome:
     return Outcome(search, before, recovery.losses, seconds, recovery.untrained, done)
 
 
-def _only_prune(job: Job, run: RunDirectory) -> Outcome:
-    """Prune by an allocation that needs no run of the model."""
+def _only_prune(job: Job, run: RunDirectory, unscored: str = UNSCORED) -> Outcome:
+    """Prune by an allocation that needs no run of the model, with no copy of its weights."""
     began = time.monotonic()
     stored = read_tensors(job.dense, job.keys)
-    dense = {w.key: stored[w.key].astype(np.float32) - w.zero for w in job.pruned}
+    dense = {w.key: _plain(stored[w.key], w.zero) for w in job.pruned}
     method = job.recipe.allocation.method
     settings = job.recipe.allocation.search
     problem = Problem(dense, job.sparsity, job.recipe.seed, settings, masking=job.masking)
-    kept = allocate_rest(UNSCORED if method in SEARCHES else method, problem, job.prescribed)
-    document = allocation_document(job.sparsity, UNSCORED, kept, problem.counts)
+    kept = allocate_rest(unscored if method in SEARCHES else method, problem, job.prescribed)
+    document = allocation_document(job.sparsity, unscored, kept, problem.counts)
     run.write_json("allocation.json", document)
     search = SearchOutcome(kept, time.monotonic() - began, 0, 0, [])
-    pruned = _pruned_only(job, dense, kept, job.masking)
-    done = finish_untrained(job, pruned, kept)
-    return Outcome(search, pruned, [], 0.0, list(job.keys), done)
+    done = finish_untrained(job, _pruned_only(job, dense, kept, job.masking), kept)
+    return Outcome(search, None, [], 0.0, list(job.keys), done)
+
+
+def _plain(array: np.ndarray, zero: int) -> np.ndarray:
+    """Return float32 values that are zero where ``zero`` is stored; the same array if it can be."""
+    return array.astype(np.float32, copy=False) if zero == 0 else array.astype(np.float32) - zero
 
 
 def run_search(job: Job, run: RunDirectory) -> SearchOutcome:
@@ -343,11 +352,14 @@ def _pruned_only(
 ) -> ir.Model:
     """The dense model with the weights removed and nothing repaired."""
     model = job.load()
-    masks = {key: masking.mask(key, dense[key], kept[key]) for key in job.keys}
     stored = read_tensors(model, job.keys)
-    zeros = {weight.key: weight.zero for weight in job.pruned}
-    pruned = {key: np.where(mask, stored[key], zeros[key]) for key, mask in masks.items()}
-    write_tensors(model, pruned)
+
+    def pruned(weight: PrunableWeight) -> np.ndarray:
+        key = weight.key
+        mask = masking.mask(key, dense[key], kept[key])
+        return np.where(mask, stored[key], stored[key].dtype.type(weight.zero))
+
+    write_lazily(model, {weight.key: partial(pruned, weight) for weight in job.pruned})
     return model
 
 
