@@ -75,6 +75,22 @@ def test_a_method_runs_on_matrix_products(name: str, tmp_path: Path):
     assert zeros_in(result.output, ("w1", "w2")) == zeros
 
 
+@pytest.mark.parametrize("recovery", ["dynamic", "static-mask"])
+def test_training_goes_on_from_reconstructed_layers(recovery: str, tmp_path: Path):
+    chosen = SMALL | {
+        "training.reconstruction": True,
+        "training.recovery": recovery,
+        "training.epochs": 2,
+        "criterion": "second-order",
+        "allocation.method": "lamp",
+    }
+    result = api.compress(
+        saved(classifier(), tmp_path), sparsity=0.7, data={"x": images()}, settings=chosen, jobs=1
+    )
+    assert zeros_in(result.output, ("w1", "w2", "w3")) == int(0.7 * 824)
+    assert result.report["training"]["steps"] == 6
+
+
 @pytest.mark.parametrize("name", list_recipes())
 def test_a_method_names_its_source(name: str):
     text = list_recipes()[name]

@@ -87,6 +87,29 @@ def test_a_convolution_is_its_matrix_times_its_rows(groups, kernel, strides, dil
     np.testing.assert_array_equal(layer.tensor(layer.matrix(weight), weight.shape), weight)
 
 
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER", "VALID"])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_padding_that_follows_from_the_data(auto_pad: str, stride: int, tmp_path: Path):
+    tensors = draw(0, w=(4, 2, 3, 2), u=(3, 4, 1, 1))
+    model = network(
+        f"""net (float[2,2,7,6] x) => (float[A,B,C,D] y) {{
+            z = Conv <auto_pad = "{auto_pad}", strides = [{stride},1]> (x, w)
+            y = Conv (z, u)
+        }}""",
+        tensors,
+    )
+    x = np.random.default_rng(0).standard_normal((2, 2, 7, 6)).astype(np.float32)
+    (expected,) = outputs(model, {"x": x}, ["z"])
+    layer = _layers(model, tmp_path)["w"]
+    made = np.einsum("gok,grk->gor", layer.matrix(tensors["w"]), layer.rows(x, _seeded()))
+    ours, theirs = made.reshape(4, -1), expected.transpose(1, 0, 2, 3).reshape(4, -1)
+    np.testing.assert_allclose(np.sort(ours, axis=1), np.sort(theirs, axis=1), atol=1e-5)
+
+
+def _seeded() -> np.random.Generator:
+    return np.random.default_rng(0)
+
+
 @pytest.mark.parametrize(
     ("body", "shape", "axes"),
     [
@@ -136,12 +159,12 @@ def test_what_is_no_single_matrix_is_left_out(tmp_path: Path):
     body = """net (float[N,4,8,8] x) => (float[N,4,15,15] y) {
         a = Conv <pads = [1,1,1,1]> (x, w1)
         b = Conv <pads = [1,1,1,1]> (a, w1)
-        c = Conv <auto_pad = "SAME_UPPER"> (b, w2)
-        d = Conv (c, w3)
+        c = Conv <pads = [1,1,1,1]> (b, w2)
+        d = Conv <auto_pad = "VALID"> (c, w3)
         y = ConvTranspose <strides = [2,2]> (d, w4)
     }"""
     shapes = {"w1": (4, 4, 3, 3), "w2": (4, 4, 3, 3), "w3": (4, 4, 1, 1), "w4": (4, 4, 1, 1)}
-    assert list(_layers(network(body, draw(0, **shapes)), tmp_path)) == ["w3"]
+    assert list(_layers(network(body, draw(0, **shapes)), tmp_path)) == ["w2", "w3"]
 
 
 # Least squares

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,7 @@ class LinearLayer:
         groups: the groups of a convolution.
         kernel, strides, dilations, pads: of a convolution; empty for a matrix product. ``pads``
             holds the padding before all axes, then the padding after them.
+        auto_pad: ``SAME_UPPER`` or ``SAME_LOWER`` where the padding follows from the data instead.
         axis: the axis of the data that a matrix product sums over.
     """
 
@@ -39,6 +41,7 @@ class LinearLayer:
     strides: tuple[int, ...] = ()
     dilations: tuple[int, ...] = ()
     pads: tuple[int, ...] = ()
+    auto_pad: str = "NOTSET"
     axis: int = -1
 
     def matrix(self, weight: np.ndarray) -> np.ndarray:
@@ -63,9 +66,8 @@ class LinearLayer:
             moved = np.moveaxis(data, self.axis, -1)
             return moved.reshape(1, -1, moved.shape[-1]).astype(np.float32)
         count = len(self.kernel)
-        pads = [(0, 0), (0, 0), *zip(self.pads[:count], self.pads[count:], strict=True)]
-        padded = np.pad(data, pads)
         reach = [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True)]
+        padded = np.pad(data, [(0, 0), (0, 0), *self._padding(data.shape[2:], reach)])
         windows = np.lib.stride_tricks.sliding_window_view(
             padded, reach, axis=tuple(range(2, 2 + count))
         )
@@ -80,6 +82,18 @@ class LinearLayer:
         grouped = seen.reshape(samples, self.groups, channels // self.groups, positions, -1)
         rows = grouped.transpose(1, 0, 3, 2, 4)
         return rows.reshape(self.groups, samples * positions, -1).astype(np.float32)
+
+    def _padding(self, sizes: Sequence[int], reach: Sequence[int]) -> list[tuple[int, int]]:
+        """Return the padding before and after each axis of the data."""
+        count = len(sizes)
+        if self.auto_pad == "NOTSET":
+            return list(zip(self.pads[:count], self.pads[count:], strict=True))
+        padding = []
+        for size, stride, width in zip(sizes, self.strides, reach, strict=True):
+            total = max((-(-size // stride) - 1) * stride + width - size, 0)
+            less, more = total // 2, total - total // 2
+            padding.append((less, more) if self.auto_pad == "SAME_UPPER" else (more, less))
+        return padding
 
     @property
     def _ends(self) -> tuple[int, int]:
@@ -138,8 +152,6 @@ def _convolution(node: ir.Node, layout: Layout, shape: tuple[int, ...]) -> Linea
     dilations = node.attributes.get_ints("dilations", ones)
     pads = node.attributes.get_ints("pads", [0] * 2 * count)
     auto = node.attributes.get_string("auto_pad", "NOTSET")
-    if auto not in ("NOTSET", "VALID"):
-        return None
     data = node.inputs[0]
     assert data is not None
     return LinearLayer(
@@ -150,6 +162,7 @@ def _convolution(node: ir.Node, layout: Layout, shape: tuple[int, ...]) -> Linea
         tuple(strides),
         tuple(dilations),
         tuple(pads if auto == "NOTSET" else [0] * 2 * count),
+        auto if auto.startswith("SAME") else "NOTSET",
     )
 
 

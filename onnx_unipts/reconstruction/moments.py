@@ -17,8 +17,10 @@ from onnx_unipts.training.ort import inference_session
 
 __all__ = ["input_moments", "paired_moments"]
 
-SAMPLES = 512
+SAMPLES = 1024
 BATCH = 64
+# A layer is measured on no more rows than this many times its inputs: deep models are slow to run.
+ROWS_PER_INPUT = 32
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -40,7 +42,7 @@ def input_moments(
     sums: dict[str, Any] = dict.fromkeys(layers, 0.0)
     counts = dict.fromkeys(layers, 0)
     rng = np.random.default_rng(0)
-    for batch in batches_of(data, BATCH, SAMPLES):
+    for batch in batches_of(data, BATCH, SAMPLES // 2):
         seen = _run(session, tensors, batch)
         for name, layer in layers.items():
             rows = layer.rows(seen[layer.data], rng)
@@ -73,6 +75,8 @@ def paired_moments(
         )
         own, cross = own + _product(sparse, sparse), cross + _product(dense, sparse)
         count += sparse.shape[1]
+        if count >= ROWS_PER_INPUT * sparse.shape[2]:
+            break
     return own / count, cross / count
 
 
