@@ -22,6 +22,7 @@ from onnx_unipts.calibration import (
 from onnx_unipts.callbacks import Callbacks, Epoch, Generation
 from onnx_unipts.data_check import check_outputs, value_ranges
 from onnx_unipts.environment import check_training_runtime, versions
+from onnx_unipts.estimate import estimate
 from onnx_unipts.evaluation import Accuracy, Fidelity, compare, measure_accuracy, outputs_of
 from onnx_unipts.external_data import data_files
 from onnx_unipts.graph.cleanup import runnable
@@ -113,7 +114,7 @@ def compress(
     if save_recipe is not None:
         _save_recipe(job.recipe, Path(save_recipe))
     if dry_run:
-        return Result(report_document(_plan(job)), None, directory)
+        return Result({**report_document(_plan(job)), "estimate": estimate(job)}, None, directory)
     with RunDirectory.open(directory, job.fingerprint(), resume=resume) as run:
         report, figures = _report(job, run_compression(job, run))
         report.time = {**report.time, "total_seconds": time.monotonic() - began}
@@ -154,7 +155,7 @@ def search(
     )  # fmt: skip
     job.callbacks = Callbacks(on_generation)
     if dry_run:
-        return Result(report_document(_plan(job)), None, directory)
+        return Result({**report_document(_plan(job)), "estimate": estimate(job)}, None, directory)
     with RunDirectory.open(directory, job.fingerprint(), resume=resume) as run:
         found = run_search(job, run)
         allocation = run.read_json("allocation.json")

@@ -442,3 +442,20 @@ def test_ctrl_c_reaches_the_group():
     _, stderr = child.communicate(timeout=30)
     assert child.returncode == 130
     assert stderr == "Error: interrupted\n"
+
+
+def test_a_dry_run_says_how_long_it_would_take_and_how_much_memory(model: Path):
+    data = model.with_name("data.npz")
+    np.savez(data, image=np.random.default_rng(0).random((128, 3, 8, 8), np.float32))
+    words = ["compress", model, "--sparsity", "0.5", "--data", data, "--dry-run", "--json"]
+    short, long, pruning = (
+        json.loads(run(*words, "--epochs", epochs).stdout)["estimate"] for epochs in (1, 1000, 0)
+    )
+    assert short["training_seconds"] < long["training_seconds"] / 4
+    assert pruning["training_seconds"] == 0
+    assert short["search_seconds"] > 0
+    assert short["total_seconds"] > short["search_seconds"] + short["training_seconds"]
+    assert 50_000_000 < short["memory_bytes"] < 4_000_000_000
+    printed = run(*words[:-1], "--epochs", 1).stdout
+    assert "on an idle machine (search" in printed
+    assert not model.with_name("small.sparse.onnx").exists()

@@ -32,6 +32,7 @@ __all__ = [
 Document = Mapping[str, Any]
 STAGES = ("dense", "before_recovery", "after_recovery", "sparse")
 NARROWEST = 80
+PHASES = ("search", "training")
 
 
 def print_report(report: Document, stream: TextIO | None = None) -> None:
@@ -89,6 +90,12 @@ def print_plan(report: Document, stream: TextIO | None = None) -> None:
         "tensors would become zero; nothing was written",
     )
     facts.add_row("data", Text(str(report["data"]["description"])))
+    expected = report.get("estimate")
+    if expected:
+        phases = (f"{phase} {_seconds(expected[f'{phase}_seconds'])}" for phase in PHASES)
+        total = _seconds(expected["total_seconds"])
+        facts.add_row("time", f"about {total} on an idle machine ({', '.join(phases)})")
+        facts.add_row("memory", f"about {_bytes(expected['memory_bytes'])}")
     _show(console, facts)
 
 

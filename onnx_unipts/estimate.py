@@ -1,0 +1,105 @@
+"""How long a run will take, and how much memory: estimated before it starts, by ``--dry-run``."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+from onnx_unipts.allocation import SEARCHES
+from onnx_unipts.evaluation import run_samples
+from onnx_unipts.graph.cleanup import freeze_batch, runnable
+from onnx_unipts.job import Job
+from onnx_unipts.targets import choose_targets
+from onnx_unipts.training.ort import file_session
+
+__all__ = ["estimate"]
+
+TRIED_SAMPLES = 16
+TRIALS = 3
+# What a sample costs in runs of the dense model, on one core, and what comes to it per step and per
+# run. Fitted to the example (6 s) and to ResNet-20 (3 min), so that both are met within a half.
+SEARCHED = 3.0
+ADAPTED = 8.0
+TRAINED = 10.0
+STEP_SECONDS = 0.008
+START_SECONDS = 2.0
+# The models that the report compares, and the look at them before and after.
+MEASURED = 5.0
+# Copies of the weights: dense, adapted, trained, fed, gradients, velocity, those of the sessions.
+WEIGHT_COPIES = 10
+# Activations are kept for the gradient, their gradients beside them for a while.
+ACTIVATION_COPIES = 2.0
+FLOAT_BYTES = 4
+
+
+def estimate(job: Job) -> dict[str, Any]:
+    """Return about how many seconds and bytes the run of ``job`` will take, on an idle machine.
+
+    ``search_seconds``, ``training_seconds`` (with the adaptation of the teacher), ``total_seconds``
+    and ``memory_bytes``, the largest resident size of the process. The dense model is run a few
+    times for it.
+    """
+    once = _seconds_per_sample(job)
+    search = SEARCHED * once * _searched_samples(job) / job.cores
+    settings = job.recipe.training
+    steps = settings.epochs * (len(job.data) // settings.batch_size)
+    adapted = 0 if job.synthetic or settings.epochs == 0 else settings.adaptation
+    samples = (TRAINED * steps + ADAPTED * adapted) * settings.batch_size
+    training = once * samples / job.replicas + STEP_SECONDS * (steps + adapted)
+    measured = MEASURED * once * len(job.eval_data or job.data) / job.cores
+    return {
+        "search_seconds": search,
+        "training_seconds": training,
+        "total_seconds": START_SECONDS + search + training + measured,
+        "memory_bytes": _memory(job),
+    }
+
+
+def _seconds_per_sample(job: Job) -> float:
+    """Return the time that one core takes for one sample, whatever else the machine does."""
+    count = min(TRIED_SAMPLES, len(job.data))
+    batch = job.data.batch(np.arange(count))
+    session = file_session(job.path, 1)
+    names = [target.output for target in choose_targets(job.dense)]
+    spent = []
+    for _ in range(TRIALS + 1):
+        began = time.thread_time()
+        run_samples(session, names, batch)
+        spent.append(time.thread_time() - began)
+    return min(spent[1:]) / count  # the first run allocates
+
+
+def _searched_samples(job: Job) -> int:
+    method, settings = job.recipe.allocation.method, job.recipe.allocation.search
+    if method not in SEARCHES:
+        return 0
+    fresh = max(settings.population - settings.elite, 0)
+    candidates = settings.population + settings.generations * fresh
+    return candidates * min(settings.samples, len(job.data))
+
+
+def _memory(job: Job) -> int:
+    weights = sum(weight.count for weight in job.weights) * FLOAT_BYTES
+    size = job.recipe.training.batch_size if job.recipe.training.epochs else 1
+    values = _values_per_sample(job) * FLOAT_BYTES * size
+    return round(_resident() + WEIGHT_COPIES * weights + ACTIVATION_COPIES * values)
+
+
+def _values_per_sample(job: Job) -> int:
+    """Return how many numbers the nodes of the model put out for a sample, as far as is known."""
+    model = freeze_batch(runnable(job.load()), 1)
+    shapes = [value.shape for node in model.graph for value in node.outputs]
+    return sum(math.prod(s.numpy()) for s in shapes if s is not None and s.is_static())
+
+
+def _resident() -> int:
+    """Return the bytes that this process holds, 0 where that is not known."""
+    if sys.platform != "linux":
+        return 0
+    with open("/proc/self/status", encoding="ascii") as status:
+        words = (line.split() for line in status)
+        return next((int(w[1]) * 1024 for w in words if w[0] == "VmRSS:"), 0)
