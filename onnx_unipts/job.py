@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from onnx_unipts.allocation import analytic_allocator
+from onnx_unipts.allocation import ALLOCATORS, analytic_allocator
 from onnx_unipts.allocation.file import check_method
 from onnx_unipts.allocation.prescribed import check_prescribed, prescribed_sparsities
 from onnx_unipts.calibration import (
@@ -106,9 +106,10 @@ class Job:
         weight in its shape, with its zeros.
         """
         wanted = self.recipe.eliminate_dead_channels
-        if wanted is None:
-            return self.pattern.survives_removal and self.file_format != "dense"
-        return wanted
+        if wanted is not None:
+            return wanted
+        kept_whole = self.file_format == "dense" and not self.pattern.whole_model
+        return self.pattern.survives_removal and not kept_whole
 
     @property
     def quantised(self) -> bool:
@@ -252,6 +253,16 @@ def _check_plugins(recipe: Recipe, backend: str) -> None:
         )
     allocation = recipe.allocation
     check_method(allocation.method)
+    if pattern.whole_model and allocation.method not in ALLOCATORS:
+        raise UsageError(
+            f"allocation {allocation.method}: a file says nothing of channels; with the pattern "
+            f"{pattern.name} give one of {', '.join(ALLOCATORS)}"
+        )
+    if pattern.whole_model and recipe.training.recovery == "learned-thresholds":
+        raise UsageError(
+            f"recovery learned-thresholds decides on single weights; with the pattern "
+            f"{pattern.name} use another one, such as dynamic"
+        )
     for start in allocation.search.starts:
         analytic_allocator(start)
     CRITERIA[recipe.criterion]

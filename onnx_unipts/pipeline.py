@@ -17,6 +17,9 @@ from onnx_unipts.allocation.prescribed import allocate_rest
 from onnx_unipts.allocation.problem import History, Kept
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.callbacks import Epoch, Generation
+from onnx_unipts.channels.groups import find_channels
+from onnx_unipts.channels.selection import Choice
+from onnx_unipts.channels.update import Update
 from onnx_unipts.criteria import CRITERIA, Evidence
 from onnx_unipts.evaluation import run_samples
 from onnx_unipts.finish import Finished, finish, finish_untrained, finished, pruned_exactly
@@ -26,7 +29,7 @@ from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import fits_one_file, read_tensors, write_lazily
 from onnx_unipts.graph.prunable import PrunableWeight
 from onnx_unipts.job import Job
-from onnx_unipts.patterns.masking import Masking, Scores
+from onnx_unipts.patterns.masking import Masking, Scores, magnitude_scores
 from onnx_unipts.reconstruction import reconstruct
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.student import Student, batches_of, build_student
@@ -42,6 +45,8 @@ __all__ = ["Outcome", "SearchOutcome", "run_compression", "run_search"]
 
 SEARCH_BATCH = 128
 CHECK_BATCH = 4
+# Samples on which the weights that read removed channels are updated.
+UPDATE_SAMPLES = 1024
 # Samples on which training is judged.
 COMPARED_SAMPLES = 256
 # The attempts at training, each at a tenth of the learning rate before.
@@ -89,6 +94,8 @@ def run_compression(job: Job, run: RunDirectory) -> Outcome:
 
     A model that cannot be worked on, though it can be run, is pruned without training.
     """
+    if job.pattern.whole_model:
+        return _cut_channels(job, run)
     if job.quantised:
         job.warn("pruned without training: quantised weights are integers")
         return _only_prune(job, run)
@@ -103,6 +110,21 @@ def run_compression(job: Job, run: RunDirectory) -> Outcome:
     except RUNTIME_ERRORS as error:
         job.warn(f"pruned without training: {str(error).strip().splitlines()[0]}")
     return _only_prune(job, run)
+
+
+def _cut_channels(job: Job, run: RunDirectory) -> Outcome:
+    """Compress a model by channels, for which there is no way without working on it."""
+    for hindrance, met in (
+        ("quantised weights are integers", job.quantised),
+        ("its weights take more than 2 GB", not fits_one_file(job.dense)),
+    ):
+        if met:
+            raise UnsupportedModelError(
+                f"{job.path}: {hindrance}, so that no channels can be chosen; use --pattern "
+                "unstructured"
+            )
+    job = replace(job, data=_data(job, run))
+    return _compress(job, run, _student(job, run))
 
 
 def _compress(job: Job, run: RunDirectory, student: Student) -> Outcome:
@@ -235,8 +257,13 @@ def _search(job: Job, run: RunDirectory, student: Student) -> SearchOutcome:
         minimum=job.recipe.allocation.minimum,
         levels=job.recipe.allocation.levels,
     )
-    kept = allocate_rest(method, problem, job.prescribed)
+    if job.pattern.whole_model:
+        kept, channels = _choose_channels(job, student, problem)
+    else:
+        kept, channels = allocate_rest(method, problem, job.prescribed), {}
     document = allocation_document(job.sparsity, method, kept, problem.counts)
+    if channels:
+        document["channels"] = channels
     run.write_json("allocation.json", document)
     records = history.generations
     return SearchOutcome(
@@ -246,6 +273,29 @@ def _search(job: Job, run: RunDirectory, student: Student) -> SearchOutcome:
         scorer.samples,
         [max(record["fitness"]) for record in records],
     )
+
+
+def _choose_channels(job: Job, student: Student, problem: Problem) -> tuple[Kept, dict[str, int]]:
+    """Choose the channels that stay: what each weight and each space of channels keeps.
+
+    All masks hold them from now on, and the weights that stay are updated for what they read less.
+    """
+    channels = find_channels(job.dense, job.weights)
+    limit = student.affordable(UPDATE_SAMPLES)
+    batches = batches_of(job.data, student.divided(min(SEARCH_BATCH, limit)), limit)
+    runs = (run for batch in batches for run in student.batching.runs(batch))
+    update = Update(student.model, student.dense, channels, runs, job.cores)
+    stored = read_tensors(job.dense, list(channels.axes))
+    scores = student.masking.scores
+    # The filters of the student have another scale than those of the model: see `filter_scale`.
+    scored = stored if scores is magnitude_scores else student.dense
+    importance = {key: np.asarray(scores(key, scored[key])) for key in channels.axes}
+    choice = Choice(channels, importance, update, job.sparsity, student.masking)
+    student.masking = choice.candidates
+    masking, updated, left = choice.solve(job.recipe.allocation.method, problem)
+    student.masking = job.masking = masking
+    student.tensors |= updated
+    return masking.kept(job.keys), left
 
 
 class _JournalHistory(History):

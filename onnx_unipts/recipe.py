@@ -187,8 +187,8 @@ class Recipe(_Section):
     )
     pattern: str = Field(
         default="unstructured",
-        description="Which weights may be zero together: unstructured, N:M such as 2:4, or blocks "
-        "such as 4x1.",
+        description="Which weights may be zero together: unstructured, N:M such as 2:4, blocks "
+        "such as 4x1, or channel.",
     )
     eliminate_dead_channels: bool | None = Field(
         default=None,

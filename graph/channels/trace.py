@@ -260,7 +260,8 @@ class Trace:
             if name not in RULES:
                 raise CannotTraceError(f"no rule for {name}")
             RULES[name](node, self)
-        except CannotTraceError as error:
+        except (CannotTraceError, IndexError, ValueError) as error:
+            # Also what no valid model has: a missing input, or sizes that contradict each other.
             self._refuse(node, f"{node_label(node)} ({node.op_type}): {error}")
             return
         for value in filter(None, node.inputs):

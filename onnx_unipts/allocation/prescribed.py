@@ -53,7 +53,7 @@ def check_prescribed(
         return
     for what, fixes in (
         (f"allocation {method}", method not in ALLOCATORS),
-        (f"pattern {pattern.name}", pattern.fixed_sparsity is not None),
+        (f"pattern {pattern.name}", pattern.fixed_sparsity is not None or pattern.whole_model),
     ):
         if fixes:
             raise UsageError(f"{what} gives every layer its sparsity; leave out --layer-sparsity")

@@ -364,8 +364,8 @@ method_options = _group(
     _method(
         "--pattern",
         metavar="NAME",
-        help="Which weights may be zero together: unstructured, N:M (such as 2:4), or blocks of "
-        "outputs x inputs (such as 4x1).",
+        help="Which weights may be zero together: unstructured, N:M (such as 2:4), blocks of "
+        "outputs x inputs (such as 4x1), or channel, which cuts whole channels out.",
     ),
     _method(
         "--eliminate-dead-channels/--no-eliminate-dead-channels",

@@ -55,9 +55,7 @@ class CandidateEvaluator:
 
     def _score(self, kept: Mapping[str, int]) -> float:
         session = self._session or inference_session(self.model)
-        feeds = dict(self.tensors)
-        for name, count in kept.items():
-            feeds[name] = feeds[name] * self.masking.mask(name, feeds[name], count)
+        feeds = {**self.tensors, **self.masking.candidate(self.tensors, kept)}
         names = list(dict.fromkeys(target.value for target in self.targets))
         known = {value.name for value in session.get_inputs()}
         feeds = {name: value for name, value in feeds.items() if name in known}

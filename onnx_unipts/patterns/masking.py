@@ -37,6 +37,12 @@ class Masking:
         """Return the mask (bool) of the weights that stay by given ``scores``."""
         return self.pattern.mask(scores, kept, self._layout(name))
 
+    def candidate(
+        self, tensors: Mapping[str, np.ndarray], kept: Mapping[str, int]
+    ) -> dict[str, np.ndarray]:
+        """Return the tensors that change, pruned, where all but ``kept`` goes."""
+        return {n: tensors[n] * self.mask(n, tensors[n], count) for n, count in kept.items()}
+
     def limit(self, name: str, tensor: np.ndarray) -> int:
         """Return the largest count that can be kept without keeping a zero of ``tensor``."""
         return self.pattern.limit(tensor, self._layout(name))

@@ -36,6 +36,7 @@ class Pattern(ABC):
         name: as the user writes it, such as ``2:4``.
         fixed_sparsity: the share of zeros that the pattern itself prescribes; None where any goes.
         step: the largest difference between a count that masks may keep and the next one.
+        whole_model: whether masks are a matter of the whole model rather than of each tensor.
         survives_removal: whether a tensor keeps to the pattern when channels are taken out of it.
     """
 
@@ -43,6 +44,7 @@ class Pattern(ABC):
     fixed_sparsity: float | None = None
     step: int = 1
     survives_removal: bool = False
+    whole_model: bool = False
 
     def objection(self, weight: PrunableWeight) -> str:
         """Return why ``weight`` cannot have this pattern, and so stays dense; empty if it can."""
