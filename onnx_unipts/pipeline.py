@@ -177,7 +177,13 @@ def _data(job: Job, run: RunDirectory) -> CalibrationData:
     saved = run.load_checkpoint("synthetic")
     if saved is not None:
         return job.data.with_pixels(saved[0])
-    pixels = refine_images(job.dense, job.data, settings, job.recipe.seed, job.cores, job.progress)
+    try:
+        pixels = refine_images(
+            job.dense, job.data, settings, job.recipe.seed, job.cores, job.progress
+        )
+    except (UnsupportedModelError, *RUNTIME_ERRORS) as error:
+        job.warn(f"the made-up images are not refined: {str(error).strip().splitlines()[0]}")
+        return job.data
     if not pixels:
         return job.data
     run.save_checkpoint("synthetic", pixels, {})
