@@ -2,9 +2,10 @@
 
 from onnx_unipts.graph.channels.dead import Elimination, eliminate_dead_channels
 from onnx_unipts.graph.channels.removal import remove_channels
-from onnx_unipts.graph.channels.trace import Trace, trace_channels
+from onnx_unipts.graph.channels.trace import CannotTraceError, Trace, trace_channels
 
 __all__ = [
+    "CannotTraceError",
     "Elimination",
     "Trace",
     "eliminate_dead_channels",

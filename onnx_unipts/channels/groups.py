@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 import onnx_ir as ir
 
-from onnx_unipts.graph.channels import Trace, trace_channels
+from onnx_unipts.graph.channels import CannotTraceError, Trace, trace_channels
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.prunable import PrunableWeight
 
@@ -193,7 +193,10 @@ def _positions(trace: Trace, model: ir.Model, keys: set[str]) -> dict[str, int] 
             continue
         total = 0
         for node in _users(value):
-            dims = trace.dims(node.outputs[0])[1:]
+            try:
+                dims = trace.dims(node.outputs[0])[1:]
+            except CannotTraceError:
+                return None
             spatial = dims[1:] if node.op_type.startswith("Conv") else dims[:-1]
             if not all(isinstance(dim, int) for dim in spatial):
                 return None
