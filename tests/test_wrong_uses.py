@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from onnx_unipts.cli import main
+from onnx_unipts.recipe import load_recipe
 
 SHARED = Path(__file__).parents[2] / "shared"
 DIGITS = Path(__file__).parents[1] / "examples" / "digits"
@@ -220,3 +222,27 @@ def test_a_model_hardly_surer_than_chance(fruit: Path, tmp_path: Path):
     np.save(tmp_path / "x.npy", grey)
     told = said(tmp_path / "linear.onnx", "--data", tmp_path / "x.npy")
     assert "hardly surer than chance: its top class gets 10." in told
+
+
+def test_preprocessing_in_a_recipe_is_that_of_the_options(fruit: Path, tmp_path: Path):
+    recipe = tmp_path / "mine.yaml"
+    recipe.write_text("preprocessing:\n  preset: imagenet-tf\n  channel_order: bgr\n")
+    told = said(fruit / "fruit.onnx", "--data", fruit / "images", "--recipe", recipe)
+    assert "NCHW, BGR, mean 0.5, std 0.5 (imagenet-tf)" in told
+    told = said(
+        fruit / "fruit.onnx", "--data", fruit / "images", "--recipe", recipe, "--channel-order",
+        "rgb", "--save-recipe", tmp_path / "saved.yaml",
+    )  # fmt: skip
+    assert "NCHW, mean 0.5, std 0.5 (imagenet-tf)" in told
+    saved = load_recipe(tmp_path / "saved.yaml").preprocessing
+    assert (saved.preset, saved.channel_order) == ("imagenet-tf", "rgb")
+
+
+def test_evaluate_looks_at_the_data_too(fruit: Path):
+    model = str(fruit / "fruit.onnx")
+    options = ["--preprocessing", "imagenet-tf", "--channel-order", "bgr", "--json"]
+    result = CliRunner().invoke(
+        main, ["evaluate", model, model, "--data", str(fruit / "images"), *options]
+    )
+    assert "makes more of the data with --channel-order rgb" in result.stderr
+    assert any("channel-order rgb" in line for line in json.loads(result.stdout)["warnings"])
