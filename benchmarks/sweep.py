@@ -136,6 +136,8 @@ def _fidelity(report: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "before": fidelity.get("before_recovery", {}).get("divergence"),
         "after": fidelity.get("after_recovery", {}).get("divergence"),
+        "error_before": fidelity.get("before_recovery", {}).get("error"),
+        "error_after": fidelity.get("after_recovery", {}).get("error"),
         "steps": training.get("steps", 0),
         "untrained": len(untrained),
         "trained": len(weights) - len(untrained),
@@ -266,8 +268,9 @@ def _progress_line(record: Mapping[str, Any]) -> str:
 
 def _table(document: Mapping[str, Any]) -> str:
     lines = [
-        "| model | verdict | exit | weights | trained | before | after | ratio | seconds | note |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| model | verdict | exit | weights | trained | divergence before | after | ratio "
+        "| output error before | after | seconds | note |",
+        f"|{'---|' * 12}",
     ]
     for record in document["models"]:
         before, after = record.get("before"), record.get("after")
@@ -283,6 +286,8 @@ def _table(document: Mapping[str, Any]) -> str:
             _number(before),
             _number(after),
             ratio,
+            _number(record.get("error_before")),
+            _number(record.get("error_after")),
             record["seconds"],
             "; ".join(filter(None, notes)).replace("|", "/")[:300],
         ]

@@ -83,7 +83,27 @@ def freeze_batch(
     steps: list[Sequence[Step]] = [(_infer_shapes,)]
     if any(node.op_type in ("Shape", "Size") for graph in frozen.graphs() for node in graph):
         steps += [(_spell_out_transposes,), (_simplify, _fold_constants), (_infer_shapes,)]
-    return _apply(frozen, steps, check)
+    result = _apply(frozen, steps, check)
+    _observe_shapes(result, check)
+    return result
+
+
+def _observe_shapes(model: ir.Model, check: Equivalence) -> None:
+    """Set types and shapes that could not be inferred, as behind operators of onnxruntime's own."""
+    inputs = [value.shape for value in model.graph.inputs]
+    if not all(shape is not None and all(map(is_known, shape)) for shape in inputs):
+        return
+    unknown = {
+        str(value.name): value
+        for node in model.graph
+        for value in node.outputs
+        if value.name and (value.dtype is None or value.shape is None)
+    }
+    for name, array in check.observed(model, list(unknown)).items():
+        value = unknown[name]
+        if array.dtype.kind in "fiub":
+            value.type = ir.TensorType(ir.DataType.from_numpy(array.dtype))
+            value.shape = ir.Shape(array.shape)
 
 
 def _apply(model: ir.Model, steps: Sequence[Sequence[Step]], check: Equivalence) -> ir.Model:

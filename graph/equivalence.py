@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -55,6 +56,30 @@ class Equivalence:
             except Exception as error:
                 logger.debug("the model does not run at %d and %d: %s", batch, other, error)
         logger.info("not verified, the model does not run on random inputs")
+
+    def observed(self, model: ir.Model, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Return the arrays among the values ``names`` of ``model`` for the inputs; {} on failure.
+
+        Their types need not be known: onnxruntime finds them out.
+        """
+        if self.outputs is None or not names:
+            return {}
+        copy = model.clone()
+        values = {value.name: value for node in copy.graph for value in node.outputs}
+        copy.graph.outputs.clear()
+        copy.graph.outputs.extend(values[name] for name in names)
+        for name in names:
+            values[name].type = values[name].shape = None
+        try:
+            session = _session(copy)
+            known = {value.name for value in session.get_inputs()}
+            feeds = {name: array for name, array in self._feeds.items() if name in known}
+            arrays = session.run(list(names), feeds)
+        except Exception as error:
+            logger.info("types and shapes stay unknown: %s", error)
+            return {}
+        found = zip(names, arrays, strict=True)
+        return {name: array for name, array in found if isinstance(array, np.ndarray)}
 
     def objection(self, model: ir.Model) -> str | None:
         """Say in what ``model`` differs from the reference; None if it does not.

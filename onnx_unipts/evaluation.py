@@ -34,12 +34,15 @@ class Fidelity:
     """How close a model is to the dense one on ``samples`` samples.
 
     ``divergence`` is summed over the targets (nats for class scores); ``agreement`` the share of
-    samples with the same top class, None where no output holds class scores.
+    samples with the same top class, None where no output holds class scores. ``error`` is the
+    length of the difference of the compared outputs relative to that of the dense model's, the mean
+    over them.
     """
 
     samples: int
     divergence: float
     agreement: float | None
+    error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,14 @@ def compare(
             same = ours.argmax(axis=target.axis) == theirs.argmax(axis=target.axis)
             agreement = float(same.mean())
     samples = len(next(iter(dense.values())))
-    return Fidelity(samples, total, agreement)
+    errors = [_relative_error(dense[t.measured], sparse[t.measured]) for t in targets]
+    return Fidelity(samples, total, agreement, float(np.mean(errors)))
+
+
+def _relative_error(dense: np.ndarray, sparse: np.ndarray) -> float:
+    dense, sparse = dense.astype(np.float64), sparse.astype(np.float64)
+    length = float(np.linalg.norm(dense))
+    return float(np.linalg.norm(sparse - dense)) / (length or 1.0)
 
 
 def measure_accuracy(

@@ -94,15 +94,14 @@ def choose_targets(model: ir.Model, losses: Mapping[str, str] | None = None) -> 
 
     Raises `UnsupportedModelError` if nothing is left, `UsageError` if ``losses`` names no output.
     """
+    if any(_is_reshaped(output) or not _is_compared(output) for output in model.graph.outputs):
+        # Values keep their names, and the clone their order.
+        model = model.clone()
+        common.ShapeInferencePass(strict_mode=False)(model)
     found = [pair for output in model.graph.outputs for pair in _compared(output)]
     if not found:
         names = ", ".join(str(output.name) for output in model.graph.outputs)
         raise UnsupportedModelError(f"no output is a float tensor that can be compared: {names}")
-    if any(_is_reshaped(value) or value is not output for output, value in found):
-        # Values keep their names, and the clone their order.
-        model = model.clone()
-        common.ShapeInferencePass(strict_mode=False)(model)
-        found = [pair for output in model.graph.outputs for pair in _compared(output)]
     targets = [_target(output) for output, value in found if value is output]
     known = {name for target in targets for name in (target.output, target.value)}
     for output, value in found:
@@ -131,8 +130,7 @@ def with_measured(model: ir.Model, targets: Sequence[Target]) -> ir.Model:
 
 def _compared(output: ir.Value) -> Iterator[tuple[ir.Value, ir.Value]]:
     """Yield ``output`` with each value to compare for it: itself, or the floats that make it."""
-    node = output.producer()
-    if _is_comparable(output) and (node is None or node.op_type not in DECIDING):
+    if _is_compared(output):
         yield output, output
         return
     seen, pending = set(), [output]
@@ -142,10 +140,17 @@ def _compared(output: ir.Value) -> Iterator[tuple[ir.Value, ir.Value]]:
             if value is None or value in seen or value.producer() is None:
                 continue
             seen.add(value)
-            if _is_comparable(value) and not _is_stored(value):
+            # Of an unknown type are class labels, as often as not.
+            if value.dtype is not None and _is_comparable(value) and not _is_stored(value):
                 yield output, value
             else:
                 pending.append(value)
+
+
+def _is_compared(output: ir.Value) -> bool:
+    """Tell whether ``output`` is compared itself."""
+    node = output.producer()
+    return _is_comparable(output) and (node is None or node.op_type not in DECIDING)
 
 
 def _inner(target: Target, output: ir.Value, value: ir.Value) -> Target:

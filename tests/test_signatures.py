@@ -162,6 +162,21 @@ def test_the_loss_of_an_output_can_be_chosen(tmp_path: Path):
         choose_targets(model, {"q": "kl"})
 
 
+def test_weights_that_gradients_reach_in_part_are_trained_all_the_same(tmp_path: Path):
+    text = """net (float[N,6] x) => (float[N,4] y) {
+        a = MatMul (x, w1)
+        h = Hardmax <axis = 1> (a)
+        r = Relu (a)
+        s = Add (r, h)
+        y = MatMul (s, w2)
+    }"""
+    model = network(text, {"w1": LAYERS["w1"], "w2": LAYERS["w2"]})
+    _, result = compressed(model, tmp_path)
+    assert zeros(result.output) == 40
+    assert result.report["training"]["untrained"] == []
+    assert result.report["training"]["steps"] > 0
+
+
 # How samples are fed
 
 

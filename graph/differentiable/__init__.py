@@ -22,7 +22,12 @@ from onnx_unipts.graph.differentiable.rule import (
     rule_name,
     taken_names,
 )
-from onnx_unipts.graph.differentiable.stopping import is_float, reached_inputs, stop_gradients
+from onnx_unipts.graph.differentiable.stopping import (
+    is_float,
+    partly_reached_inputs,
+    reached_inputs,
+    stop_gradients,
+)
 
 __all__ = [
     "RULES",
@@ -30,6 +35,7 @@ __all__ = [
     "Result",
     "Rule",
     "make_differentiable",
+    "partly_reached_inputs",
     "reached_inputs",
     "stop_gradients",
 ]

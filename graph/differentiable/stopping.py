@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from onnx_unipts.graph.differentiable.rule import Builder, Names, rule_name, taken_names
 
-__all__ = ["reached_inputs", "stop_gradients"]
+__all__ = ["partly_reached_inputs", "reached_inputs", "stop_gradients"]
 
 # Those whose gradient agreed with finite differences, in the forms that the rules leave behind.
 DIFFERENTIABLE = frozenset(
@@ -103,8 +103,25 @@ def stop_gradients(model: ir.Model, parameters: Collection[str]) -> list[str]:
         for output in outputs:
             _stop(graph, node, output, names)
         if outputs:
+            node.meta["stopped"] = True
             stopped.append(f"{node.op_type} {node.name}: {reason or 'has no gradient'}")
     return stopped
+
+
+def partly_reached_inputs(model: ir.Model) -> set[str]:
+    """Return the inputs of the graph from which a path of floats leads to a stopped node.
+
+    After `stop_gradients` their gradients leave out what goes that way.
+    """
+    pending = [v for n in model.graph if n.meta.get("stopped") for v in _read(n) if is_float(v)]
+    seen = set(pending)
+    while pending:
+        producer = pending.pop().producer()
+        for value in _read(producer) if producer is not None else ():
+            if value not in seen and is_float(value):
+                seen.add(value)
+                pending.append(value)
+    return {value.name for value in model.graph.inputs if value in seen and value.name}
 
 
 def reached_inputs(model: ir.Model, outputs: Collection[str]) -> set[str]:

@@ -17,7 +17,11 @@ import onnx
 import onnx_ir as ir
 
 from onnx_unipts.graph.cleanup import runnable
-from onnx_unipts.graph.differentiable import reached_inputs, stop_gradients
+from onnx_unipts.graph.differentiable import (
+    partly_reached_inputs,
+    reached_inputs,
+    stop_gradients,
+)
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.model import load_model, serialize
 from onnx_unipts.graph.normalization import Normalization
@@ -54,7 +58,8 @@ class GradientGraph:
     """A training graph as bytes: weights are inputs; loss, gradients and statistics are outputs.
 
     ``parameters`` are the trained tensors that gradients reach, ``unreached`` those that none does.
-    ``stopped`` names the nodes that no gradient passes, with the reason.
+    ``stopped`` names the nodes that no gradient passes, with the reason, and ``partial`` those
+    parameters whose gradients leave out what goes through these.
     """
 
     model: bytes
@@ -63,6 +68,7 @@ class GradientGraph:
     unreached: tuple[str, ...]
     normalizations: tuple[Normalization, ...]
     stopped: tuple[str, ...] = ()
+    partial: tuple[str, ...] = ()
 
 
 class GradientSession:
@@ -130,6 +136,7 @@ def build_gradient_graph(
     batch. Raises `UnsupportedModelError` with the builder's reason where it finds no gradient.
     """
     stopped = tuple(stop_gradients(model, parameters))
+    partial = partly_reached_inputs(model)
     reached = reached_inputs(model, [loss])
     wanted = [name for name in parameters if name in reached]
     if not wanted:
@@ -148,7 +155,7 @@ def build_gradient_graph(
         raise UnsupportedModelError(f"no gradient graph can be built: {reason}") from error
     graph = ir.from_proto(onnx.load_model_from_string(builder.get_model()))
     made = _with_outputs(graph, parameters, loss, normalizations)
-    return replace(made, stopped=stopped)
+    return replace(made, stopped=stopped, partial=tuple(p for p in parameters if p in partial))
 
 
 def _with_outputs(
