@@ -28,6 +28,8 @@ __all__ = ["check_file", "check_outputs", "value_ranges"]
 FEW = 128
 CONFIRMING = 4  # times as many samples confirm what few ones suggest
 LARGE_INPUT = 3 * 64 * 64  # numbers; of larger inputs a quarter as many are looked at
+LARGEST_INPUTS = 2**24  # numbers of all samples whose range is shown
+LARGEST_OUTPUTS = 2**25  # numbers held of all samples: maps of classes and vocabularies are large
 LEAST_SAMPLES = 16  # fewer say nothing about a distribution
 # Measured on ResNet-20 and MobileNetV2: right preprocessing was never doubted, wrong ranges were
 # found in nearly all, swapped channels (which cost them 5 and 12 points) in most random subsets.
@@ -36,8 +38,9 @@ LEAST_GAIN = 0.03  # nats
 
 
 def value_ranges(data: CalibrationData) -> list[str]:
-    """Return a line on each input: its shape, and which values the first samples hold."""
-    batch = data.batch(_spread(len(data), FEW))
+    """Return a line on each input: its shape, and which values a few samples hold."""
+    largest = max(values.size for values in data.batch(np.arange(1)).values())
+    batch = data.batch(_spread(len(data), max(1, min(FEW, LARGEST_INPUTS // max(largest, 1)))))
     return [f"  {name}: {_range(values)}" for name, values in batch.items()]
 
 
@@ -88,8 +91,11 @@ class _Look:
         self._session = session
         self._names = list(dict.fromkeys(target.measured for target in targets))
         self._data = data
-        sizes = [math.prod(v.shape[1:]) for v in data.batch(np.arange(1)).values()]
-        self.count = min(FEW if max(sizes) <= LARGE_INPUT else FEW // 4, len(data))
+        first = data.batch(np.arange(1))
+        largest = max(math.prod(values.shape[1:]) for values in first.values())
+        outputs = sum(values.size for values in run_samples(session, self._names, first))
+        count = FEW if largest <= LARGE_INPUT else FEW // 4
+        self.count = min(count, len(data), LARGEST_OUTPUTS // max(outputs, 1) // CONFIRMING)
         self._seen: dict[int, dict[str, np.ndarray]] = {}
 
     @property
