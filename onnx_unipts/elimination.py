@@ -37,21 +37,32 @@ def without_dead_channels(
     if not job.pattern.survives_removal:
         return model, None
     smaller = model.clone()
-    eliminated = eliminate_dead_channels(smaller)
-    if not eliminated.removed:
-        return model, eliminated
-    if not job.eliminates:
-        return model, replace(eliminated, removed=0, shapes={})
-    difference = largest_difference(job, model, smaller, batch)
+    try:
+        eliminated = eliminate_dead_channels(smaller)
+        if not eliminated.removed:
+            return model, eliminated
+        if not job.eliminates:
+            return model, replace(eliminated, removed=0, shapes={})
+        difference = largest_difference(job, model, smaller, batch)
+    except Exception as error:  # the finished model must not be lost to an unforeseen graph
+        return model, _kept(job, f"they cannot be removed ({_first_line(error)})")
     if difference <= tolerance(job):
         return smaller, eliminated
-    if job.pattern.whole_model:
+    return model, _kept(job, f"an output would change by {difference:.1e} without them", eliminated)
+
+
+def _kept(job: Job, reason: str, eliminated: Elimination | None = None) -> Elimination | None:
+    """Warn that dead channels stay; raise where cutting channels out was the purpose."""
+    if job.pattern.whole_model and job.eliminates:
         raise OnnxUniptsError(
-            f"{job.output}: an output changes by {difference:.1e} when channels are cut out; this "
-            "is a defect, please report it"
+            f"{job.output}: channels stay, {reason}; this is a defect, please report it"
         )
-    job.warn(f"dead channels stay: an output would change by {difference:.1e} without them")
-    return model, replace(eliminated, removed=0, shapes={})
+    job.warn(f"dead channels stay: {reason}")
+    return None if eliminated is None else replace(eliminated, removed=0, shapes={})
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def tolerance(job: Job) -> float:
@@ -68,7 +79,9 @@ def largest_difference(
     """Return the largest difference of an output, relative to its largest value."""
     names = [str(output.name) for output in model.graph.outputs]
     ours, theirs = (
-        run_samples(inference_session(serialize(runnable(m)), job.cores), names, batch)
+        run_samples(
+            inference_session(serialize(runnable(m)), job.cores), names, batch, job.batching
+        )
         for m in (model, other)
     )
     return max(map(_difference, ours, theirs))
