@@ -125,9 +125,17 @@ class Training(_Section):
         le=1e4,
         description="Weight of inner activations in the loss; 0 is none.",
     )
+<<<<<<< HEAD
     losses: dict[str, Literal["kl", "mse"]] = Field(
         default_factory=dict,
         description="By output: kl or mse, where what its shape says does not fit.",
+=======
+    features_fade: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share of all steps over which inner activations leave the loss; 0: they stay.",
+>>>>>>> 1bcf96f (wip)
     )
     adaptation: int = Field(
         default=400,

@@ -228,13 +228,11 @@ class TestCalibrationData:
             require_batch(self.data, 11)
 
 
-def moved_by_definition(images: np.ndarray, dy: int, dx: int, flip: bool, black: Any) -> np.ndarray:
-    """Pad all sides of (channels, height, width), crop at an offset, mirror."""
+def moved_by_definition(images: np.ndarray, dy: int, dx: int, flip: bool) -> np.ndarray:
+    """Pad all sides of (channels, height, width) by their mirror image, crop, mirror."""
     _, height, width = images.shape
     tall, wide = height // 8, width // 8
-    padded = np.empty((len(images), height + 2 * tall, width + 2 * wide), images.dtype)
-    padded[...] = black
-    padded[:, tall : tall + height, wide : wide + width] = images
+    padded = np.pad(images, ((0, 0), (tall, tall), (wide, wide)), mode="reflect")
     window = padded[:, dy : dy + height, dx : dx + width]
     return window[:, :, ::-1] if flip else window
 
@@ -256,7 +254,7 @@ class TestAugmentation:
                 for dy in range(5)
                 for dx in range(7)
                 for flip in (False, True)
-                if np.array_equal(moved_by_definition(image, dy, dx, flip, 0), result)
+                if np.array_equal(moved_by_definition(image, dy, dx, flip), result)
             ]
             assert len(candidates) == 1
             found += candidates
@@ -274,16 +272,14 @@ class TestAugmentation:
         np.testing.assert_array_equal(first, again)
         assert not np.array_equal(first, other)
 
-    def test_padding_is_black_after_normalization(self) -> None:
+    def test_the_pixels_stay_those_of_the_image(self) -> None:
         white = np.full((64, 3, 8, 8), 255, np.uint8)
         normalization = Normalization.of(Preprocessing(mean=MEAN, std=STD), 3)
         data = CalibrationData(
             {"x": ImageColumn(white, "nchw", normalization, FLOAT)}, description=""
         )
         moved = data.augmented(np.arange(64), np.random.default_rng(0))["x"]
-        for channel, (mean, std) in enumerate(zip(MEAN, STD, strict=True)):
-            values = np.unique(moved[:, channel])
-            np.testing.assert_allclose(values, [-mean / std, (1 - mean) / std], rtol=1e-5)
+        np.testing.assert_array_equal(moved, data.batch(np.arange(64))["x"])
 
     def test_inputs_of_one_sample_move_together(self) -> None:
         images = np.random.default_rng(0).random((8, 3, 16, 16)).astype(np.float32) + 1
@@ -302,8 +298,7 @@ class TestAugmentation:
         moving = load_calibration_data({"x": images}, specs, Preprocessing(augment_arrays=True))
         moved = moving.augmented(np.arange(8), rng)["x"]
         assert not np.array_equal(moved, images)
-        lowest = images.min(axis=(0, 2, 3))
-        np.testing.assert_array_equal(moved.min(axis=(0, 2, 3)), lowest)
+        assert set(moved.ravel().tolist()) <= set(images.ravel().tolist())
 
     def test_what_is_no_image_never_moves(self) -> None:
         vectors = np.random.default_rng(0).random((8, 4)).astype(np.float32)

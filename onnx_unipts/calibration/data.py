@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+<<<<<<< HEAD
 from dataclasses import dataclass, replace
 from functools import cached_property
+=======
+from dataclasses import dataclass
+>>>>>>> 1bcf96f (wip)
 from typing import Protocol
 
 import numpy as np
@@ -57,8 +61,7 @@ class Column(Protocol):
 class ArrayColumn:
     """Samples that are fed as they are: an array of shape (samples, ...).
 
-    With ``layout`` they are images that can be moved; what moves in from outside takes the
-    smallest value of its channel, which is black.
+    With ``layout`` they are images that can be moved.
     """
 
     values: np.ndarray
@@ -74,12 +77,7 @@ class ArrayColumn:
     def augmented(self, rows: np.ndarray, jitter: Jitter) -> np.ndarray:
         """See `Column`."""
         values = self.values[rows]
-        return values if self.layout is None else _moved(values, jitter, self.layout, self._black)
-
-    @cached_property
-    def _black(self) -> np.ndarray:
-        axes = (0, 2, 3) if self.layout == "nchw" else (0, 1, 2)
-        return self.values.min(axis=axes, keepdims=True)
+        return values if self.layout is None else _moved(values, jitter, self.layout)
 
 
 @dataclass(frozen=True)
@@ -106,8 +104,8 @@ class ImageColumn:
         return self._values(self.pixels[rows])
 
     def augmented(self, rows: np.ndarray, jitter: Jitter) -> np.ndarray:
-        """See `Column`; what moves in from outside is black."""
-        return self._values(_moved(self.pixels[rows], jitter, self.layout, np.uint8(0)))
+        """See `Column`."""
+        return self._values(_moved(self.pixels[rows], jitter, self.layout))
 
     def _values(self, pixels: np.ndarray) -> np.ndarray:
         if self.normalization is None:
@@ -223,21 +221,18 @@ class CalibrationData:
         return self.subset(rest), self.subset(held)
 
 
-def _moved(
-    images: np.ndarray, jitter: Jitter, layout: Layout, black: np.ndarray | np.generic
-) -> np.ndarray:
-    """Shift each image by up to an eighth of its size, filling with black, and flip where asked.
+def _moved(images: np.ndarray, jitter: Jitter, layout: Layout) -> np.ndarray:
+    """Shift each image by up to an eighth of its size, mirrored at the edges, and flip where asked.
 
-    The same as padding all sides by an eighth, cropping the old size at random and mirroring half.
+    Mirrored and not filled with black: normalisations trained on images with black borders expect
+    their statistics, and those of whole images are what the model meets later. Measured on
+    ResNet-20 at 0.95, that difference costs the sparse model accuracy.
     """
     first = 2 if layout == "nchw" else 1
     height, width = images.shape[first : first + 2]
     ahead = (slice(None),) * (first - 1)
-    mirror = (*ahead, slice(None), slice(None, None, -1))
     moved = np.empty_like(images)
-    moved[...] = black
-    # One slice copy per image: as quick for small images as a gather from padded ones, and twice
-    # as quick for large ones.
+    # One gather per image: as quick for small images as one for all, and twice as quick for large.
     for image, target, dy, dx, flip in zip(
         images,
         moved,
@@ -246,17 +241,18 @@ def _moved(
         jitter.flip.tolist(),
         strict=True,
     ):
-        inside = (*ahead, _window(dy, height), _window(dx, width))
-        outside = (*ahead, _window(-dy, height), _window(-dx, width))
-        (target[mirror] if flip else target)[inside] = image[outside]
+        down, right = _mirrored(dy, height), _mirrored(dx, width)
+        target[...] = image[(*ahead, down[:, None], right[::-1] if flip else right)]
     return moved
+
+
+def _mirrored(shift: int, length: int) -> np.ndarray:
+    """Return the indices (length,) of a row shifted by ``shift``, mirrored at its ends."""
+    indices = np.abs(np.arange(length) - shift)
+    return np.where(indices < length, indices, 2 * (length - 1) - indices)
 
 
 def _shifts(uniform: np.ndarray, length: int) -> list[int]:
     padding = length // 8
     shifts: list[int] = (np.floor(uniform * (2 * padding + 1)).astype(int) - padding).tolist()
     return shifts
-
-
-def _window(shift: int, length: int) -> slice:
-    return slice(max(shift, 0), length + min(shift, 0))

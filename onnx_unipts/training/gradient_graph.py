@@ -7,6 +7,7 @@ convolution with the flipped filters gives the same gradient directly.
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 __all__ = ["simplify_gradients"]
@@ -24,17 +25,12 @@ def simplify_gradients(model: ir.Model) -> None:
 
 
 def _rewrite_relu_gradient(graph: ir.Graph, node: ir.Node) -> None:
-    """dX = dY * sign(Y), as Y is never negative; the builder passes X where Y is not kept."""
+    """dX = dY * (Y > 0); where the builder passes X instead of Y, X > 0 says the same."""
     upstream, activation = node.inputs
-    assert activation is not None
-    made = []
-    producer = activation.producer()
-    if producer is None or producer.op_type != "Relu":
-        made.append(ir.node("Relu", [activation]))
-        activation = made[0].outputs[0]
-    sign = ir.node("Sign", [activation])
-    product = ir.node("Mul", [upstream, sign.outputs[0]])
-    _replace(graph, node, [*made, sign, product], {0: product.outputs[0]})
+    positive = ir.node("Greater", [activation, _zero(graph)])
+    slope = ir.node("Cast", [positive.outputs[0]], {"to": ir.DataType.FLOAT})
+    product = ir.node("Mul", [upstream, slope.outputs[0]])
+    _replace(graph, node, [positive, slope, product], {0: product.outputs[0]})
 
 
 def _rewrite_input_gradient(graph: ir.Graph, node: ir.Node) -> None:
@@ -108,6 +104,14 @@ def _flipped(graph: ir.Graph, value: ir.Value, rank: int) -> tuple[list[ir.Node]
         ],
     )
     return [flip], flip.outputs[0]
+
+
+def _zero(graph: ir.Graph) -> ir.Value:
+    name = "gradient/zero"
+    if name not in graph.initializers:
+        value = ir.Value(name=name, const_value=ir.tensor(np.float32(0), name=name))
+        graph.register_initializer(value)
+    return graph.initializers[name]
 
 
 def _constant(graph: ir.Graph, numbers: list[int]) -> ir.Value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["learning_rate", "sparsity_share"]
+__all__ = ["feature_share", "learning_rate", "sparsity_share"]
 
 
 def learning_rate(peak: float, step: int, steps: int, warmup: float) -> float:
@@ -21,3 +21,14 @@ def sparsity_share(step: int, steps: int, ramp: float) -> float:
     if ramp <= 0:
         return 1.0
     return 1.0 - (1.0 - min(1.0, step / (ramp * steps))) ** 3
+
+
+def feature_share(step: int, steps: int, fade: float) -> float:
+    """Return the share of their weight that inner activations have in the loss at ``step``.
+
+    A half cosine from 1 to 0 over ``fade * steps``: first the layers find back to what they
+    computed, then the outputs alone decide.
+    """
+    if fade <= 0:
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, step / (fade * steps))))

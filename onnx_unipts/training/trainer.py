@@ -29,7 +29,7 @@ from onnx_unipts.training.ort import (
     inference_session,
 )
 from onnx_unipts.training.recovery import RECOVERIES
-from onnx_unipts.training.schedule import learning_rate, sparsity_share
+from onnx_unipts.training.schedule import feature_share, learning_rate, sparsity_share
 
 __all__ = [
     "Checkpoint",
@@ -193,6 +193,8 @@ class Trainer:
         epoch = index // self.steps_per_epoch
         temperatures = OBJECTIVES[settings.objective](settings, epoch)
         size = settings.batch_size // self._replicas
+        share = feature_share(index, self.steps, settings.features_fade)
+        targets = self._student.taught_at(share)
 
         def replica(number: int) -> Step:
             part = slice(number * size, (number + 1) * size)
@@ -202,7 +204,7 @@ class Trainer:
         def one_run(number: int, inputs: Mapping[str, np.ndarray]) -> Step:
             taught = self._taught(number, inputs)
             feeds = loss_feeds(
-                self._student.taught,
+                targets,
                 taught,
                 temperatures,
                 settings.batch_size,
