@@ -100,10 +100,10 @@ class Training(_Section):
         default=1e-4, ge=0, le=1, description="Decay of all trained tensors."
     )
     pruned_decay: float = Field(
-        default=5e-5, ge=0, le=1, description="Further decay of pruned weights."
+        default=0.05, ge=0, le=1, description="Further decay of pruned weights."
     )
     ramp: float = Field(
-        default=0.5, ge=0, le=1, description="Share of all steps over which sparsity grows (cubic)."
+        default=0.3, ge=0, le=1, description="Share of all steps over which sparsity grows (cubic)."
     )
     recovery: str = Field(
         default="dynamic", description="What trains and how masks follow: a recovery's name."
@@ -120,22 +120,20 @@ class Training(_Section):
         default=1.0, gt=0, le=1, description="Factor on the student's temperature after each epoch."
     )
     features: float = Field(
-        default=50.0,
+        default=200.0,
         ge=0,
         le=1e4,
         description="Weight of inner activations in the loss; 0 is none.",
     )
-<<<<<<< HEAD
-    losses: dict[str, Literal["kl", "mse"]] = Field(
-        default_factory=dict,
-        description="By output: kl or mse, where what its shape says does not fit.",
-=======
     features_fade: float = Field(
         default=1.0,
         ge=0,
         le=1,
         description="Share of all steps over which inner activations leave the loss; 0: they stay.",
->>>>>>> 1bcf96f (wip)
+    )
+    losses: dict[str, Literal["kl", "mse"]] = Field(
+        default_factory=dict,
+        description="By output: kl or mse, where what its shape says does not fit.",
     )
     adaptation: int = Field(
         default=400,
@@ -147,7 +145,8 @@ class Training(_Section):
         default=0.004, gt=0, le=1, description="Learning rate of the adaptation."
     )
     teacher_statistics: Literal["batch", "running"] = Field(
-        default="batch", description="Normalisation statistics of the dense model while it teaches."
+        default="running",
+        description="Normalisation statistics of the dense model while it teaches.",
     )
     filter_scale: Literal["none", "unit-variance", "he"] = Field(
         default="he", description="Scale of the filters where a BatchNormalization is inserted."

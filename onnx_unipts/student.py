@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-<<<<<<< HEAD
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
-=======
-from dataclasses import dataclass, field, replace
->>>>>>> 1bcf96f (wip)
 
 import numpy as np
 import onnx
@@ -92,7 +88,6 @@ class Student:
         """What the dense model teaches: the targets, and the features beside them."""
         return (*self.targets, *self.features)
 
-<<<<<<< HEAD
     def run_shapes(self, samples: int) -> dict[str, tuple[int, ...]]:
         """Return the shape of each input where one run takes so many ``samples``."""
         whole = self.batching.whole
@@ -124,12 +119,11 @@ class Student:
         for value in self.model.graph.inputs:
             if (tensor := self.dense.get(str(value.name))) is not None:
                 value.const_value = ir.tensor(tensor, name=value.name)
-=======
+
     def taught_at(self, share: float) -> tuple[Target, ...]:
         """What the dense model teaches, with ``share`` of the weight of the features."""
         faded = (replace(feature, weight=feature.weight * share) for feature in self.features)
         return (*self.targets, *faded)
->>>>>>> 1bcf96f (wip)
 
     def with_tensors(self, tensors: Mapping[str, np.ndarray]) -> bytes:
         """Return the model, serialised, with ``tensors`` as constants and running statistics."""

@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-<<<<<<< HEAD
 from dataclasses import dataclass, replace
-from functools import cached_property
-=======
-from dataclasses import dataclass
->>>>>>> 1bcf96f (wip)
 from typing import Protocol
 
 import numpy as np
