@@ -237,7 +237,8 @@ def _moved(images: np.ndarray, jitter: Jitter, layout: Layout) -> np.ndarray:
         strict=True,
     ):
         down, right = _mirrored(dy, height), _mirrored(dx, width)
-        target[...] = image[(*ahead, down[:, None], right[::-1] if flip else right)]
+        source = (*ahead, down[:, None], right[::-1] if flip else right)
+        target[...] = image[source]
     return moved
 
 
