@@ -290,13 +290,23 @@ def test_pruned_weights_go_on_learning(convolutional: tuple[Student, Calibration
 
 
 @pytest.mark.parametrize("statistics", ["batch", "running"])
-@pytest.mark.parametrize("objective", ["kl", "base-decayed-kl"])
+@pytest.mark.parametrize(
+    ("objective", "pruned_decay"), [("kl", 0.05), ("base-decayed-kl", 5e-5)], ids=["kl", "paper"]
+)
 def test_training_brings_the_student_back_to_the_teacher(
-    convolutional: tuple[Student, CalibrationData], statistics: str, objective: str
+    convolutional: tuple[Student, CalibrationData],
+    statistics: str,
+    objective: str,
+    pruned_decay: float,
 ):
     student, data = convolutional
     settings = Training(
-        epochs=30, batch_size=25, augment=False, objective=objective, teacher_statistics=statistics
+        epochs=30,
+        batch_size=25,
+        augment=False,
+        objective=objective,
+        pruned_decay=pruned_decay,
+        teacher_statistics=statistics,
     )
     state = trained(convolutional, settings)[-1]
     batch = data.batch(np.arange(50))
