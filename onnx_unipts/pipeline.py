@@ -192,10 +192,13 @@ def _data(job: Job, run: RunDirectory) -> CalibrationData:
 
 def _student(job: Job, run: RunDirectory) -> Student:
     """Build the student; its tensors are kept, so that a resumed run has the very same ones."""
-    student = isolated(_built_student, job)
+    student = isolated(_built_student, job, job.synthetic)
     saved = run.load_checkpoint("student")
     if saved is None:
-        student.dense = _adapted(job, student)
+        adapted = _adapted(job, student)
+        if adapted is None and _teaches_as_it_is(job):
+            student = isolated(_built_student, job, True)
+        student.dense = adapted or student.dense
         run.save_checkpoint("student", student.dense, {})
     else:
         student.dense = saved[0]
@@ -214,7 +217,17 @@ def _scores(job: Job, student: Student) -> Scores:
     return CRITERIA[job.recipe.criterion](evidence)
 
 
-def _built_student(job: Job) -> Student:
+def _teaches_as_it_is(job: Job) -> bool:
+    """Say whether a dense model that did not adapt has its own statistics when it teaches.
+
+    The student is normalised by those of the data: it starts as the dense model only where these
+    are restated.
+    """
+    settings = job.recipe.training
+    return settings.epochs > 0 and settings.teacher_statistics == "running" and not job.synthetic
+
+
+def _built_student(job: Job, restated: bool) -> Student:
     return build_student(
         job.load(),
         job.keys,
@@ -222,20 +235,20 @@ def _built_student(job: Job) -> Student:
         job.recipe.training,
         job.cores,
         job.batching,
-        restated=job.synthetic,
+        restated=restated,
     )
 
 
-def _adapted(job: Job, student: Student) -> dict[str, np.ndarray]:
-    """The dense tensors, adapted to real data where the recipe wants it and the model allows it."""
+def _adapted(job: Job, student: Student) -> dict[str, np.ndarray] | None:
+    """The dense tensors, adapted to real data; None where recipe or model do not allow it."""
     settings = job.recipe.training
-    if job.synthetic or settings.epochs == 0 or settings.adaptation == 0:
-        return student.dense
-    if not student.normalizations:
-        return student.dense
+    if job.synthetic or settings.epochs == 0:
+        return None
     tensors = adapt_normalizations(
         student, job.data, settings, job.recipe.seed, job.replicas, job.progress
     )
+    if tensors is None:
+        return None
     agreement = agreement_of(student, tensors, job.data)
     if agreement >= LEAST_AGREEMENT:
         return tensors
@@ -243,7 +256,7 @@ def _adapted(job: Job, student: Student) -> dict[str, np.ndarray]:
         f"the dense model does not adapt to the calibration data (it would agree with itself on "
         f"{agreement:.0%} only) and teaches as it is; is the preprocessing right?"
     )
-    return student.dense
+    return None
 
 
 def _search(job: Job, run: RunDirectory, student: Student) -> SearchOutcome:

@@ -100,10 +100,10 @@ class Training(_Section):
         default=1e-4, ge=0, le=1, description="Decay of all trained tensors."
     )
     pruned_decay: float = Field(
-        default=0.05, ge=0, le=1, description="Further decay of pruned weights."
+        default=0.1, ge=0, le=1, description="Further decay of pruned weights."
     )
     ramp: float = Field(
-        default=0.3, ge=0, le=1, description="Share of all steps over which sparsity grows (cubic)."
+        default=0.5, ge=0, le=1, description="Share of all steps over which sparsity grows (cubic)."
     )
     recovery: str = Field(
         default="dynamic", description="What trains and how masks follow: a recovery's name."

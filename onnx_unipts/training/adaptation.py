@@ -43,20 +43,20 @@ def adapt_normalizations(
     seed: int,
     replicas: int,
     progress: Progress,
-) -> dict[str, np.ndarray]:
+) -> dict[str, np.ndarray] | None:
     """Return the dense tensors with scales and biases of the normalisations adapted to ``data``.
 
     ``settings.adaptation`` steps of momentum SGD on the mean entropy of the first target that holds
-    class scores, everything else fixed. Without such a target nothing changes.
+    class scores, everything else fixed. None without such a target, or where no gradient reaches.
     """
     tensors = {name: value.copy() for name, value in student.dense.items()}
     target = next((t for t in student.targets if t.kind == "classes"), None)
     if target is None or not student.normalizations or settings.adaptation == 0:
-        return tensors
+        return None
     size = settings.batch_size // replicas
     graph = _entropy_graph(student, target, size)
     if graph is None:
-        return tensors
+        return None
     sessions = [GradientSession(graph) for _ in range(replicas)]
     optimizer = MomentumSGD(settings.momentum, 0.0, 0.0)
     rng = np.random.default_rng([seed, 3])
