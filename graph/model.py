@@ -25,6 +25,7 @@ __all__ = [
     "find_nonfinite",
     "fits_one_file",
     "from_proto",
+    "is_ort_format",
     "iterate_scopes",
     "load_model",
     "node_label",
@@ -32,6 +33,7 @@ __all__ = [
     "save_model",
     "serialize",
     "stored_tensors",
+    "to_bytes",
     "to_proto",
     "write_lazily",
     "write_tensors",
@@ -43,6 +45,9 @@ PROTOBUF_LIMIT = 2**31 - 2**24
 EXTERNAL_THRESHOLD = 1024
 # Offsets in the data file: what every element type can be mapped at.
 EXTERNAL_ALIGNMENT = 64
+
+# Where a file in onnxruntime's own format says so, in its second four bytes.
+ORT_IDENTIFIER = b"ORTM"
 
 Scope = ir.Graph | ir.Function
 
@@ -79,6 +84,12 @@ def load_model(path: str | os.PathLike[str], *, unpacked: bool = True) -> ir.Mod
     return model
 
 
+def is_ort_format(path: str | os.PathLike[str]) -> bool:
+    """Tell whether the file ``path`` is in onnxruntime's own format, not an ONNX file."""
+    with open(path, "rb") as file:
+        return file.read(8)[4:] == ORT_IDENTIFIER
+
+
 def save_model(model: ir.Model, path: str | os.PathLike[str]) -> None:
     """Write ``model`` to ``path``, atomically: the file is complete or unchanged.
 
@@ -96,7 +107,7 @@ def save_model(model: ir.Model, path: str | os.PathLike[str]) -> None:
             if external:
                 _save_with_data(model, external, target, stack)
             else:
-                _write(stack, _temporary(target), [_content(model)])
+                _write(stack, _temporary(target), [to_bytes(model)])
                 _move_into_place(target)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
@@ -353,7 +364,7 @@ def _parse(path: Path) -> onnx.ModelProto:
         raise UnsupportedModelError(f"{path}: the file is empty")
     if content.startswith(b"version https://git-lfs"):
         raise UnsupportedModelError(f"{path}: a Git LFS pointer, not the model; run `git lfs pull`")
-    if content[4:8] == b"ORTM":
+    if content[4:8] == ORT_IDENTIFIER:
         raise UnsupportedModelError(
             f"{path}: a model in ORT format; give the .onnx file it is from"
         )
@@ -602,8 +613,8 @@ def _proto_graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.Fun
 # Writing
 
 
-def _content(model: ir.Model) -> bytes:
-    """Serialize as the file was: without the value infos onnx-ir adds for initializers."""
+def to_bytes(model: ir.Model) -> bytes:
+    """Serialize as the file was: without the value infos onnx-ir adds, sparse what was sparse."""
     proto = to_proto(model)
     stored = stored_tensors(model).values()
     sparse = {s.value.name or "" for s in stored if s.value.meta.get("storage") == "sparse"}
@@ -719,7 +730,7 @@ def _save_with_data(
     old, new = (first, second) if first.name in in_use else (second, first)
     references = _write_external_data(external, stack, new)
     with _substituted(references):
-        _write(stack, _temporary(target), [_content(model)])
+        _write(stack, _temporary(target), [to_bytes(model)])
     _move_into_place(new)
     try:
         _move_into_place(target)

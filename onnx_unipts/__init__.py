@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from onnx_unipts.api import Result, compress, evaluate, inspect, search
     from onnx_unipts.callbacks import Epoch, Generation
+    from onnx_unipts.conversion import pack, unpack
     from onnx_unipts.recipe import Recipe, load_recipe
     from onnx_unipts.trials import Sweep, compress_to, sweep
 
@@ -21,8 +22,10 @@ __all__ = [
     "evaluate",
     "inspect",
     "load_recipe",
+    "pack",
     "search",
     "sweep",
+    "unpack",
 ]
 
 _HOMES = {
@@ -32,7 +35,9 @@ _HOMES = {
     "Sweep": "onnx_unipts.trials",
     "compress_to": "onnx_unipts.trials",
     "load_recipe": "onnx_unipts.recipe",
+    "pack": "onnx_unipts.conversion",
     "sweep": "onnx_unipts.trials",
+    "unpack": "onnx_unipts.conversion",
 }
 
 

@@ -24,6 +24,7 @@ from onnx_unipts.data_check import check_outputs, value_ranges
 from onnx_unipts.environment import check_training_runtime, versions
 from onnx_unipts.estimate import estimate
 from onnx_unipts.evaluation import Accuracy, Fidelity, compare, measure_accuracy, outputs_of
+from onnx_unipts.export import choose_storage, default_output
 from onnx_unipts.external_data import data_files
 from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.dynamic_batch import batching_of
@@ -44,6 +45,7 @@ from onnx_unipts.report.document import (
     inspection_document,
     layer_sparsities,
     report_document,
+    storage_facts,
 )
 from onnx_unipts.report.figures import output_samples, picked_samples, weight_histograms
 from onnx_unipts.report.runs import FIGURES, REPORT, write_report_page
@@ -57,8 +59,6 @@ __all__ = ["Result", "compress", "evaluate", "inspect", "search"]
 
 # Samples on which dense and sparse model are compared where no evaluation data is given.
 COMPARED_SAMPLES = 2048
-
-FORMATS = ("dense",)
 
 ModelPath = str | os.PathLike[str]
 
@@ -78,7 +78,9 @@ def compress(
     resume: bool = False,
     jobs: int | None = None,
     backend: str = "threading",
-    format: str = "dense",
+    format: str | None = None,
+    pack: str = "delta8",
+    values: str = "stored",
     save_recipe: ModelPath | None = None,
     dry_run: bool = False,
     command: str | None = None,
@@ -94,8 +96,10 @@ def compress(
     change single keys of it, as in ``{"training.epochs": 3}``. ``output`` defaults to
     ``<model>.sparse.onnx`` beside the model, ``run_dir`` to ``<output stem>.run`` beside the
     output. With ``resume`` a killed run goes on, to the same result as an unbroken one. ``jobs``
-    is the number of cores to use, ``format`` how zeros are stored. ``save_recipe`` names a file
-    for the recipe with all settings. ``dry_run`` checks everything and writes nothing else.
+    is the number of cores to use. ``format`` is how zeros are stored: packed (the default where the
+    model allows it), dense, sparse-initializer or ort; ``pack`` and ``values`` are what the
+    options ``--pack`` and ``--values`` say of packed weights. ``save_recipe`` names a file for the
+    recipe with all settings. ``dry_run`` checks everything and writes nothing else.
     ``on_generation`` and ``on_epoch`` are called after every generation of the search and every
     epoch of training; what they raise ends the run.
 
@@ -103,14 +107,15 @@ def compress(
     each with one clear line.
     """
     began = time.monotonic()
-    if format not in FORMATS:
-        raise UsageError(f"unknown format {format!r}; known: {', '.join(FORMATS)}")
+    output = default_output(model, format) if output is None else Path(output)
     job, directory = _prepare(
         model, sparsity, output, data, eval_data, recipe, settings, preprocessing, input_shapes,
         run_dir, jobs, backend, command, progress,
     )  # fmt: skip
     job.callbacks = Callbacks(on_generation, on_epoch)
-    job.file_format = format
+    job.storage, warning = choose_storage(job.dense, job.path, job.output, format, pack, values)
+    if warning:
+        job.warn(warning)
     if save_recipe is not None:
         _save_recipe(job.recipe, Path(save_recipe))
     if dry_run:
@@ -259,7 +264,7 @@ def _prepare(
         given = given.with_settings({"sparsity": sparsity})
     given = given.with_settings(settings or {})
     model = Path(model)
-    output = Path(output) if output is not None else model.with_name(f"{model.stem}.sparse.onnx")
+    output = Path(output) if output is not None else default_output(model)
     if model.is_file():
         check_output_file(output, model=model)
     job = prepare_job(
@@ -306,6 +311,7 @@ def _report(job: Job, outcome: Outcome) -> tuple[Report, dict[str, Any]]:
     sparse = outcome.finished.weights
     report.layers = layer_sparsities(job.weights, sparse)
     report.eliminated = outcome.finished.eliminated
+    report.storage = storage_facts(report, outcome.finished.written, job.pruned)
     data = job.eval_data or job.data.subset(_sample(len(job.data)))
     report.measured_on = _data_facts(data)
     targets = choose_targets(job.dense, job.recipe.training.losses)

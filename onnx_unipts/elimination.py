@@ -13,10 +13,11 @@ from onnx_unipts.graph.channels import Elimination, eliminate_dead_channels
 from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.errors import OnnxUniptsError
 from onnx_unipts.graph.model import serialize
+from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.job import Job
 from onnx_unipts.training.ort import inference_session
 
-__all__ = ["TOLERANCE", "largest_difference", "without_dead_channels"]
+__all__ = ["TOLERANCE", "difference_from", "largest_difference", "without_dead_channels"]
 
 # Sums over fewer terms round differently.
 TOLERANCE = 1e-5
@@ -77,14 +78,25 @@ def largest_difference(
     job: Job, model: ir.Model, other: ir.Model, batch: Mapping[str, np.ndarray]
 ) -> float:
     """Return the largest difference of an output, relative to its largest value."""
+    return difference_from(job, model, _session(job, other), batch)
+
+
+def difference_from(
+    job: Job,
+    model: ir.Model,
+    session: onnxruntime.InferenceSession,
+    batch: Mapping[str, np.ndarray],
+) -> float:
+    """Return the largest difference between the outputs of ``model`` and those of ``session``."""
     names = [str(output.name) for output in model.graph.outputs]
     ours, theirs = (
-        run_samples(
-            inference_session(serialize(runnable(m)), job.cores), names, batch, job.batching
-        )
-        for m in (model, other)
+        run_samples(s, names, batch, job.batching) for s in (_session(job, model), session)
     )
     return max(map(_difference, ours, theirs))
+
+
+def _session(job: Job, model: ir.Model) -> onnxruntime.InferenceSession:
+    return inference_session(serialize(runnable(model)), job.cores)
 
 
 def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:

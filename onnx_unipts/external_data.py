@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 import onnx_ir as ir
 
-from onnx_unipts.graph.model import from_proto, stored_tensors
+from onnx_unipts.graph.model import from_proto, is_ort_format, stored_tensors
 
 __all__ = ["data_files", "digest"]
 
@@ -19,6 +19,8 @@ CHUNK_BYTES = 1 << 20
 
 def data_files(path: str | os.PathLike[str]) -> list[Path]:
     """Return the data files of the model file ``path``, which `load_model` has accepted."""
+    if is_ort_format(path):
+        return []
     model = from_proto(onnx.load(path, load_external_data=False))
     tensors = (stored.tensor for stored in stored_tensors(model).values())
     names = (os.fspath(t.location) for t in tensors if isinstance(t, ir.ExternalTensor))

@@ -27,6 +27,7 @@ from onnx_unipts.callbacks import Callbacks
 from onnx_unipts.criteria import CRITERIA
 from onnx_unipts.data_check import check_file, value_ranges
 from onnx_unipts.environment import versions
+from onnx_unipts.export import Storage
 from onnx_unipts.external_data import data_files, digest
 from onnx_unipts.fitness import BACKENDS, FITNESS
 from onnx_unipts.graph.dynamic_batch import Batching, batching_of
@@ -75,7 +76,7 @@ class Job:
     warnings: list[str] = field(default_factory=list)
     synthetic: bool = False
     callbacks: Callbacks = field(default_factory=Callbacks)
-    file_format: str = "dense"
+    storage: Storage = field(default_factory=lambda: Storage("dense"))
     batching: Batching = field(default_factory=Batching)
 
     @property
@@ -108,7 +109,7 @@ class Job:
         wanted = self.recipe.eliminate_dead_channels
         if wanted is not None:
             return wanted
-        kept_whole = self.file_format == "dense" and not self.pattern.whole_model
+        kept_whole = self.storage.format == "dense" and not self.pattern.whole_model
         return self.pattern.survives_removal and not kept_whole
 
     @property

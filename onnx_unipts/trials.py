@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_unipts.api import ModelPath, Result, compress
+from onnx_unipts.export import default_output, required_operators
 from onnx_unipts.external_data import data_files
 from onnx_unipts.goal import Goal, parse_goal
 from onnx_unipts.graph.errors import TargetMissedError, UsageError
@@ -67,7 +68,7 @@ def sweep(
     """
     _check_sparsities(sparsities)
     progress = progress or Quiet()
-    output = _output(model, output)
+    output = _output(model, output, options.get("format"))
     page = check_output_file(output.with_suffix(".sweep.html"), "the page of the sweep")
     results = []
     for number, sparsity in enumerate(sparsities, 1):
@@ -111,7 +112,7 @@ def compress_to(
     if options.pop("dry_run", False):
         raise UsageError("--dry-run shows one sparsity; give --sparsity instead of --target")
     progress = progress or Quiet()
-    output = check_output_file(_output(model, output), "--output", model)
+    output = check_output_file(_output(model, output, options.get("format")), "--output", model)
     directory = Path(run_dir) if run_dir is not None else output.with_suffix(".run")
     command = command or f"compress_to({os.fspath(model)!r}, {str(target)!r})"
     began = time.monotonic()
@@ -215,7 +216,7 @@ class _Search:
 
     def _approach_size(self) -> None:
         """Find the sparsity by runs without training, then make the trials that count."""
-        if self._options.get("format", "dense") == "dense" and self._goal.kind == "size":
+        if self._options.get("format") == "dense" and self._goal.kind == "size":
             raise UsageError(
                 "target size: the format dense stores zeros, so that its files keep their size; "
                 "give another --format, or --target zipped=..."
@@ -265,7 +266,7 @@ class _Search:
         return compress(
             self._model,
             sparsity=sparsity,
-            output=self._directory / f"{name}.onnx",
+            output=self._directory / f"{name}{default_output(name, options.get('format')).suffix}",
             run_dir=self._directory / f"{name}.run",
             command=self._command,
             **{"progress": self._progress, **options},
@@ -284,9 +285,8 @@ def _next_sparsity(known: Mapping[float, float], limit: float) -> float:
     return round(min(max(following, 0.01), HIGHEST_SPARSITY), 3)
 
 
-def _output(model: ModelPath, output: ModelPath | None) -> Path:
-    model = Path(model)
-    return Path(output) if output is not None else model.with_name(f"{model.stem}.sparse.onnx")
+def _output(model: ModelPath, output: ModelPath | None, format: str | None) -> Path:
+    return Path(output) if output is not None else default_output(model, format)
 
 
 def _check_sparsities(sparsities: Sequence[float]) -> None:
@@ -299,9 +299,12 @@ def _check_sparsities(sparsities: Sequence[float]) -> None:
 def _copy_model(source: Path | None, output: Path) -> None:
     assert source is not None
     if data_files(source):
-        save_model(load_model(source), output)
+        save_model(load_model(source, unpacked=False), output)
     else:
         _copy(source, output)
+    config = required_operators(source)
+    if config.is_file():
+        _copy(config, required_operators(output))
 
 
 def _copy(source: Path, target: Path) -> None:

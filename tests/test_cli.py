@@ -329,7 +329,7 @@ def test_help_imports_neither_numpy_nor_a_runtime():
         (["--sparsity", "0.9", "--mean", "1,a"], "'1,a' is not a list of numbers"),
         (["--sparsity", "0.9", "--std", "1,0,1"], "--std"),
         (["--sparsity", "0.9", "--input-shape", "image:3,a"], "--input-shape 'image:3,a'"),
-        (["--sparsity", "0.9", "--format", "packed"], "'packed'"),
+        (["--sparsity", "0.9", "--format", "nonesuch"], "'nonesuch'"),
         (["--sparsity", "0.9", "--jobs", "0"], "'--jobs'"),
         (["--sparsety", "0.9"], "No such option '--sparsety'"),
     ],

@@ -81,7 +81,7 @@ def compress(
 ) -> api.Result:
     path = model if isinstance(model, Path) else saved(model, directory)
     data = {"x": images()} if data is None else data
-    options = {"jobs": 2} | options
+    options = {"jobs": 2, "format": "dense"} | options
     return api.compress(path, sparsity=sparsity, settings=settings, data=data, **options)
 
 

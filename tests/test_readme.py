@@ -113,7 +113,17 @@ def test_defaults_in_the_table_are_those_of_the_recipe():
 
 
 def test_search_takes_the_options_that_the_table_lists_but_those_of_the_output():
-    written = {"-o", "--output", "--format", "--save-recipe", "--eval-data", "--target", "--sweep"}
+    written = {
+        "-o",
+        "--output",
+        "--format",
+        "--pack",
+        "--values",
+        "--save-recipe",
+        "--eval-data",
+        "--target",
+        "--sweep",
+    }
     assert options(main.commands["compress"]) - options(main.commands["search"]) == written
 
 

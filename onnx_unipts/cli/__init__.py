@@ -17,9 +17,11 @@ from onnx_unipts.cli.doctor import doctor
 from onnx_unipts.cli.evaluate import evaluate
 from onnx_unipts.cli.inspect import inspect
 from onnx_unipts.cli.options import COMMAND, VERBOSE
+from onnx_unipts.cli.pack import pack
 from onnx_unipts.cli.recipes import recipes
 from onnx_unipts.cli.report import report
 from onnx_unipts.cli.search import search
+from onnx_unipts.cli.unpack import unpack
 from onnx_unipts.graph.errors import OnnxUniptsError
 
 __all__ = ["main"]
@@ -79,5 +81,17 @@ def main() -> None:
     """Make a trained ONNX model sparse, with a handful of inputs and no training framework."""
 
 
-for _command in (compress, inspect, evaluate, search, report, compare, recipes, doctor, completion):
+for _command in (
+    compress,
+    inspect,
+    evaluate,
+    search,
+    pack,
+    unpack,
+    report,
+    compare,
+    recipes,
+    doctor,
+    completion,
+):
     main.add_command(_command)

@@ -15,6 +15,7 @@ from onnx_unipts.cli.options import (
     Numbers,
     RunArguments,
     ShowArguments,
+    StorageArguments,
     data_options,
     examples,
     method_options,
@@ -22,6 +23,7 @@ from onnx_unipts.cli.options import (
     option,
     run_options,
     show_options,
+    storage_options,
 )
 
 __all__ = ["compress"]
@@ -58,17 +60,18 @@ EXAMPLES = examples(
     type=click.Path(path_type=Path),
     metavar="FILE",
     heading="Output",
-    help="The sparse model; default: <model stem>.sparse.onnx beside the model.",
+    help="The sparse model; default: <model stem>.sparse.onnx beside the model, or .sparse.ort.",
 )
 @option(
     "--format",
     "file_format",
-    type=click.Choice(["dense"]),
-    default="dense",
-    show_default=True,
+    type=click.Choice(["packed", "dense", "sparse-initializer", "ort"]),
     heading="Output",
-    help="How zeros are stored.",
+    help="How zeros are stored: packed (the default: small, unpacked by any runtime when it loads "
+    "the model), dense, sparse-initializer (onnxruntime only), or ort (for onnxruntime mobile, "
+    "with its operator configuration).",
 )
+@storage_options
 @option(
     "--save-recipe",
     type=click.Path(path_type=Path),
@@ -106,11 +109,12 @@ def compress(
     ctx: click.Context,
     model: Path,
     output: Path | None,
-    file_format: str,
+    file_format: str | None,
     save_recipe: Path | None,
     target: str | None,
     sweep: tuple[float, ...] | None,
     eval_data: str | None,
+    storage: StorageArguments,
     show: ShowArguments,
     method: MethodArguments,
     inputs: DataArguments,
@@ -118,6 +122,7 @@ def compress(
 ) -> None:
     """Make MODEL sparse: search the sparsity of each layer, train, verify, write."""
     from onnx_unipts.environment import check_training_runtime
+    from onnx_unipts.export import default_output
     from onnx_unipts.graph.errors import UsageError
     from onnx_unipts.output_file import check_output_file
 
@@ -126,9 +131,7 @@ def compress(
         raise UsageError("--sweep gives the sparsities; leave out --sparsity and --target")
     recipe = method.load(sparsity_needed=target is None and sweep is None)
     recipe = recipe.with_settings(inputs.settings())
-    output = check_output_file(
-        output or model.with_name(f"{model.stem}.sparse.onnx"), "--output", model
-    )
+    output = check_output_file(output or default_output(model, file_format), "--output", model)
     if save_recipe is not None:
         check_output_file(save_recipe, "--save-recipe", model)
     input_shapes = inputs.input_shapes()
@@ -147,6 +150,8 @@ def compress(
         "jobs": run.jobs,
         "backend": run.backend,
         "format": file_format,
+        "pack": storage.pack,
+        "values": storage.values,
         "progress": show.progress(),
         "save_recipe": save_recipe,
         "dry_run": run.dry_run,

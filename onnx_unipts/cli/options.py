@@ -24,6 +24,7 @@ __all__ = [
     "Numbers",
     "RunArguments",
     "ShowArguments",
+    "StorageArguments",
     "data_options",
     "examples",
     "method_options",
@@ -31,6 +32,7 @@ __all__ = [
     "option",
     "run_options",
     "show_options",
+    "storage_options",
 ]
 
 VERBOSE = "onnx_unipts.verbose"
@@ -196,6 +198,14 @@ class RunArguments:
     jobs: int | None
     backend: str
     dry_run: bool
+
+
+@dataclass(frozen=True)
+class StorageArguments:
+    """How weights are packed."""
+
+    pack: str
+    values: str
 
 
 @dataclass(frozen=True)
@@ -437,6 +447,26 @@ run_options = _group(
         help="Workers of the search: threads, or processes.",
     ),
     _run("--dry-run", is_flag=True, help="Check everything, show what would be pruned, and stop."),
+)
+
+storage_options = _group(
+    "storage",
+    StorageArguments,
+    _show(
+        "--pack",
+        type=click.Choice(["delta8", "bitmask", "nibble", "smallest"]),
+        default="delta8",
+        show_default=True,
+        help="Encoding of packed weights: delta8 loads fastest, smallest is the best of all for "
+        "each weight.",
+    ),
+    _show(
+        "--values",
+        type=click.Choice(["stored", "float16"]),
+        default="stored",
+        show_default=True,
+        help="Values of packed weights: as the model stores them, or rounded to half precision.",
+    ),
 )
 
 show_options = _group(

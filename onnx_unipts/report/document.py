@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import zlib
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import onnx_ir as ir
 
     from onnx_unipts.evaluation import Accuracy, Fidelity
+    from onnx_unipts.export import Written
     from onnx_unipts.graph.channels import Elimination
     from onnx_unipts.graph.prunable import PrunableWeight
 
@@ -29,6 +31,7 @@ __all__ = [
     "inspection_document",
     "layer_sparsities",
     "report_document",
+    "storage_facts",
 ]
 
 CHUNK_BYTES = 1 << 20
@@ -72,6 +75,7 @@ class Outcome:
         training: ``steps``, ``images``, ``loss``.
         memory_peak_bytes: the largest resident size of the process.
         eliminated: the dead channels that were removed; None where they were to stay.
+        storage: how the file stores the weights, see `storage_facts`.
         warnings: what the user was warned of.
     """
 
@@ -92,6 +96,7 @@ class Outcome:
     training: Mapping[str, Any] = field(default_factory=dict)
     memory_peak_bytes: int | None = None
     eliminated: Elimination | None = None
+    storage: Mapping[str, Any] = field(default_factory=dict)
     warnings: Sequence[str] = ()
 
 
@@ -115,9 +120,43 @@ def report_document(outcome: Outcome) -> dict[str, Any]:
             "training": outcome.training,
             "memory_peak_bytes": outcome.memory_peak_bytes,
             "dead_channels": _dead_channels(outcome.eliminated),
+            "storage": outcome.storage or None,
             "warnings": outcome.warnings,
         }
     )
+
+
+def storage_facts(
+    outcome: Outcome, written: Written, weights: Sequence[PrunableWeight]
+) -> dict[str, Any]:
+    """Return how a file stores its weights, and the least that any way to store them could take.
+
+    ``bytes_entropy_bound`` is that for the dense file with the zeros of ``outcome``: of n weights
+    of b bits each, a share s of them zero, n (H(s) + (1 - s) b) bits, H the binary entropy.
+    """
+    import onnx_ir as ir
+
+    dtypes = {weight.key: ir.DataType[weight.dtype].itemsize for weight in weights}
+    bound = float(outcome.model["bytes"])
+    for layer in outcome.layers:
+        size = dtypes[layer.name]
+        bound -= layer.count * size
+        bound += (layer.count - layer.zeros) * size + layer.count * _entropy(layer.sparsity) / 8
+    return {
+        "format": written.storage.format,
+        "pack": written.storage.pack if written.storage.format == "packed" else None,
+        "values": written.storage.values,
+        "bytes_entropy_bound": round(bound),
+        "files": [str(file) for file in written.files],
+        "weights": written.weights,
+    }
+
+
+def _entropy(share: float) -> float:
+    """Return the binary entropy of ``share`` in bits."""
+    if not 0 < share < 1:
+        return 0.0
+    return -share * math.log2(share) - (1 - share) * math.log2(1 - share)
 
 
 def evaluation_document(

@@ -22,6 +22,7 @@ __all__ = [
     "print_environment",
     "print_evaluation",
     "print_inspection",
+    "print_packing",
     "print_plan",
     "print_recipes",
     "print_report",
@@ -47,7 +48,7 @@ def report_tables(report: Document) -> list[Table]:
     tables = (
         _layers(report["sparsity"]),
         _measures(report),
-        _sizes(report["model"], report.get("output")),
+        _sizes(report["model"], report.get("output"), report.get("storage")),
         _facts(report, "are zero"),
     )
     return [table for table in tables if table is not None]
@@ -105,6 +106,33 @@ def print_evaluation(evaluation: Document, stream: TextIO | None = None) -> None
     _show(console, _layers(evaluation["sparsity"]))
     _show(console, _measures(evaluation))
     _show(console, _sizes(evaluation["dense"], evaluation["sparse"]))
+
+
+def print_packing(document: Document, stream: TextIO | None = None) -> None:
+    """Print what packing or unpacking did to a model file."""
+    console = _console(stream)
+    kinds: dict[str, list[Document]] = {}
+    for weight in document["weights"]:
+        kinds.setdefault(weight.get("kind", "unpacked"), []).append(weight)
+    table = _table("weights", "count>", "before>", "after>")
+    for kind, weights in sorted(kinds.items()):
+        sizes = [
+            _bytes(sum(weight[key] for weight in weights)) if key in weights[0] else ""
+            for key in ("dense_bytes", "packed_bytes")
+        ]
+        table.add_row(kind, str(len(weights)), *sizes)
+    _show(console, table)
+    before, after = document["model"], document["output"]
+    files = _table("size", "before>", "after>", "ratio>")
+    for title, key in (("file", "bytes"), ("file, zipped", "bytes_zipped")):
+        ratio = f"{after[key] / before[key]:.3f}"
+        files.add_row(title, _bytes(before[key]), _bytes(after[key]), ratio)
+    _show(console, files)
+    facts = _pairs()
+    for note in document["notes"]:
+        facts.add_row("note", Text(note))
+    facts.add_row("written", Text(str(after["path"])))
+    _show(console, facts)
 
 
 def print_inspection(inspection: Document, stream: TextIO | None = None) -> None:
@@ -249,13 +277,19 @@ def _measures(document: Document) -> Table | None:
     return table
 
 
-def _sizes(dense: Document, sparse: Document | None) -> Table | None:
+def _sizes(
+    dense: Document, sparse: Document | None, storage: Document | None = None
+) -> Table | None:
     if not sparse:
         return None
     table = _table("size", "dense>", "sparse>", "ratio>")
     for title, key in (("file", "bytes"), ("file, zipped", "bytes_zipped")):
         ratio = sparse[key] / dense[key] if dense[key] else 1.0
         table.add_row(title, _bytes(dense[key]), _bytes(sparse[key]), f"{ratio:.3f}")
+    if storage:
+        bound = storage["bytes_entropy_bound"]
+        ratio = bound / dense["bytes"] if dense["bytes"] else 1.0
+        table.add_row("entropy bound", "", _bytes(bound), f"{ratio:.3f}", style="dim")
     return table
 
 

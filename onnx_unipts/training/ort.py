@@ -23,7 +23,7 @@ from onnx_unipts.graph.differentiable import (
     stop_gradients,
 )
 from onnx_unipts.graph.errors import UnsupportedModelError
-from onnx_unipts.graph.model import load_model, serialize
+from onnx_unipts.graph.model import is_ort_format, load_model, serialize
 from onnx_unipts.graph.normalization import Normalization
 from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.targets import Target, with_measured
@@ -119,6 +119,8 @@ def file_session(
 
     It outputs inner ``targets`` as well.
     """
+    if is_ort_format(path):
+        return inference_session(os.fspath(path), threads)
     model = load_model(path)
     able = runnable(with_measured(model, targets))
     return inference_session(os.fspath(path) if able is model else serialize(able), threads)
