@@ -73,7 +73,9 @@ def compress(
     settings = QUICK | {"pattern": pattern} | {k.replace("__", "."): v for k, v in chosen.items()}
     path = saved(model, directory)
     data = {"x": images()} if data is None else data
-    return api.compress(path, sparsity=sparsity, data=data, settings=settings, jobs=2)
+    return api.compress(
+        path, sparsity=sparsity, data=data, settings=settings, jobs=2, format="dense"
+    )
 
 
 def initializers(path: Path | None) -> dict[str, np.ndarray]:
