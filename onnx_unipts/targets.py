@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
+from onnx_unipts.graph.model import from_proto, to_proto
 
 __all__ = [
     "Target",
@@ -35,6 +37,29 @@ CLOSING: dict[str, Kind] = {
 }
 # Operators whose outputs are a choice among their inputs, which are compared instead.
 DECIDING = {"TopK"}
+# Operators whose outputs are integers, booleans or text where the graph does not say it.
+MAKERS_OF_INTEGERS = {
+    "And",
+    "ArgMax",
+    "ArgMin",
+    "Cast",
+    "Constant",
+    "ConstantOfShape",
+    "Equal",
+    "Greater",
+    "GreaterOrEqual",
+    "Less",
+    "LessOrEqual",
+    "NonMaxSuppression",
+    "NonZero",
+    "Not",
+    "Or",
+    "QuantizeLinear",
+    "Shape",
+    "Size",
+    "TopK",
+    "Xor",
+}
 # Inner activations that the student learns from, where it learns from any.
 FEATURES = 6
 
@@ -95,9 +120,7 @@ def choose_targets(model: ir.Model, losses: Mapping[str, str] | None = None) -> 
     Raises `UnsupportedModelError` if nothing is left, `UsageError` if ``losses`` names no output.
     """
     if any(_is_reshaped(output) or not _is_compared(output) for output in model.graph.outputs):
-        # Values keep their names, and the clone their order.
-        model = model.clone()
-        common.ShapeInferencePass(strict_mode=False)(model)
+        model = _inferred(model)
     found = [pair for output in model.graph.outputs for pair in _compared(output)]
     if not found:
         names = ", ".join(str(output.name) for output in model.graph.outputs)
@@ -111,6 +134,16 @@ def choose_targets(model: ir.Model, losses: Mapping[str, str] | None = None) -> 
                 targets.append(target)
                 known |= {target.value, str(value.name)}
     return _overridden(targets, losses or {})
+
+
+def _inferred(model: ir.Model) -> ir.Model:
+    """Return a copy with inferred types and shapes; names and order stay."""
+    if any("type_proto" in output.meta for output in model.graph.outputs):
+        # Maps, which onnx-ir knows no type for.
+        return from_proto(onnx.shape_inference.infer_shapes(to_proto(model)))
+    copy = model.clone()
+    common.ShapeInferencePass(strict_mode=False)(copy)
+    return copy
 
 
 def with_measured(model: ir.Model, targets: Sequence[Target]) -> ir.Model:
@@ -140,11 +173,18 @@ def _compared(output: ir.Value) -> Iterator[tuple[ir.Value, ir.Value]]:
             if value is None or value in seen or value.producer() is None:
                 continue
             seen.add(value)
-            # Of an unknown type are class labels, as often as not.
-            if value.dtype is not None and _is_comparable(value) and not _is_stored(value):
+            if _may_be_float(value) and _is_comparable(value) and not _is_stored(value):
                 yield output, value
             else:
                 pending.append(value)
+
+
+def _may_be_float(value: ir.Value) -> bool:
+    """Tell whether ``value`` is of floats, or of unknown type and not made of others for certain."""
+    node = value.producer()
+    if value.dtype is not None or node is None:
+        return value.dtype is not None
+    return not node.domain and node.op_type not in MAKERS_OF_INTEGERS
 
 
 def _is_compared(output: ir.Value) -> bool:
@@ -269,6 +309,8 @@ def _probability(values: np.ndarray) -> np.ndarray:
 
 
 def _is_comparable(output: ir.Value) -> bool:
+    if "type_proto" in output.meta:
+        return False
     if output.type is not None and not isinstance(output.type, ir.TensorType):
         return False
     if output.shape is not None and not len(output.shape):
