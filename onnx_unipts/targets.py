@@ -7,12 +7,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
-import onnx
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
-from onnx_unipts.graph.model import from_proto, to_proto
+from onnx_unipts.graph.shape_inference import with_inferred_shapes
 
 __all__ = [
     "Target",
@@ -120,7 +118,7 @@ def choose_targets(model: ir.Model, losses: Mapping[str, str] | None = None) -> 
     Raises `UnsupportedModelError` if nothing is left, `UsageError` if ``losses`` names no output.
     """
     if any(_is_reshaped(output) or not _is_compared(output) for output in model.graph.outputs):
-        model = _inferred(model)
+        model = with_inferred_shapes(model)
     found = [pair for output in model.graph.outputs for pair in _compared(output)]
     if not found:
         names = ", ".join(str(output.name) for output in model.graph.outputs)
@@ -134,16 +132,6 @@ def choose_targets(model: ir.Model, losses: Mapping[str, str] | None = None) -> 
                 targets.append(target)
                 known |= {target.value, str(value.name)}
     return _overridden(targets, losses or {})
-
-
-def _inferred(model: ir.Model) -> ir.Model:
-    """Return a copy with inferred types and shapes; names and order stay."""
-    if any("type_proto" in output.meta for output in model.graph.outputs):
-        # Maps, which onnx-ir knows no type for.
-        return from_proto(onnx.shape_inference.infer_shapes(to_proto(model)))
-    copy = model.clone()
-    common.ShapeInferencePass(strict_mode=False)(copy)
-    return copy
 
 
 def with_measured(model: ir.Model, targets: Sequence[Target]) -> ir.Model:
@@ -180,7 +168,7 @@ def _compared(output: ir.Value) -> Iterator[tuple[ir.Value, ir.Value]]:
 
 
 def _may_be_float(value: ir.Value) -> bool:
-    """Tell whether ``value`` is of floats, or of unknown type and not made of others for certain."""
+    """Tell whether ``value`` is a float, or of unknown type and not surely another one."""
     node = value.producer()
     if value.dtype is not None or node is None:
         return value.dtype is not None

@@ -8,12 +8,12 @@ from typing import TypeAlias
 
 import numpy as np
 import onnx_ir as ir
-from onnx_ir.passes import common
 
 from onnx_unipts.graph.channels.evaluation import evaluate
 from onnx_unipts.graph.channels.labels import Labels
 from onnx_unipts.graph.model import StoredTensor, node_label, stored_tensors
 from onnx_unipts.graph.registry import Registry
+from onnx_unipts.graph.shape_inference import with_inferred_shapes
 
 __all__ = ["RULES", "Axes", "CannotTraceError", "Known", "Read", "Rule", "Trace", "trace_channels"]
 
@@ -343,8 +343,7 @@ def _holds_graph(attribute: ir.Attr) -> bool:
 
 def _inferred_shapes(model: ir.Model) -> dict[str, ir.Shape]:
     """Return the shapes of the values of the main graph by name, as far as they can be told."""
-    copy = model.clone()
-    common.ShapeInferencePass(strict_mode=False)(copy)
+    copy = with_inferred_shapes(model)
     values = (value for node in copy.graph for value in node.outputs)
     return {
         str(value.name): value.shape
