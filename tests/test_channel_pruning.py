@@ -28,7 +28,7 @@ from small_networks import (
 )
 
 from onnx_unipts import api
-from onnx_unipts.channels.allocation import alive_channels, fitted
+from onnx_unipts.channels.allocation import SLACK, WORK, alive_channels, fitted
 from onnx_unipts.channels.groups import Channels, find_channels
 from onnx_unipts.channels.scores import channel_scores, stand_ins
 from onnx_unipts.channels.update import Update
@@ -147,13 +147,14 @@ def test_at_least_the_target_is_removed_and_no_step_less_would_do(
     assert weights <= 1 - sparsity + 1e-9
     for space in channels.spaces:
         count = counts[space.name]
-        assert count % space.multiple == 0
+        if sparsity < 0.7:  # above, there would be too much left
+            assert count % space.multiple == 0
         if count == len(space.members):
             continue
         more = counts | {space.name: count + space.multiple}
         left = channels.left(alive_channels(channels, more, scores))
-        assert left[0] > 1 - sparsity - 0.1
-        assert max(left) > 1 - sparsity
+        assert left[0] > 1 - sparsity - SLACK
+        assert left[0] > 1 - sparsity or left[1] > WORK * (1 - sparsity)
 
 
 def test_the_share_left_is_that_of_the_masks():
@@ -304,5 +305,5 @@ def test_half_of_resnet20_is_found_to_be_removable():
     kept = {space.name: float(space.cost * len(space.members)) for space in channels.spaces}
     counts = fitted(channels, kept, 0.5)
     weights, work = channels.left(alive_channels(channels, counts, np.zeros(400)))
-    assert 0.4 < weights <= 0.5
-    assert work <= 0.5
+    assert 0.5 - SLACK < weights <= 0.5
+    assert work <= WORK * 0.5

@@ -12,8 +12,14 @@ from onnx_unipts.graph.errors import UsageError
 __all__ = ["alive_channels", "fitted"]
 
 ROUNDS = 40
+# How often multiples of channels may be halved where the target is out of reach otherwise.
+FINEST = 5
 # More weights than asked for are removed for the sake of speed, but not more than by this share.
-SLACK = 0.1
+SLACK = 0.15
+# Time falls less than the multiply-adds, as every operator costs some: on ResNet-20, 0.43 of them
+# took 0.59 of the time.
+WORK = 0.85
+EVENNESS = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def fitted(channels: Channels, kept: Mapping[str, float], sparsity: float) -> dict[str, int]:
@@ -21,37 +27,52 @@ def fitted(channels: Channels, kept: Mapping[str, float], sparsity: float) -> di
 
     ``kept`` says how many weights each space should keep; only the proportions of channels that
     follow from it count. They are scaled until at least ``sparsity`` of the weights is gone, and no
-    further step of any space fits in. As much of the multiply-adds is to go, too, unless that takes
-    a tenth of the weights beyond. Raises `UsageError` where even the fewest channels are too many.
+    further step of any space fits in. Somewhat more of the multiply-adds is to go, too, unless that
+    takes `SLACK` of the weights beyond; proportions with which it would are evened out as far as it
+    takes. Raises `UsageError` where even the fewest channels are too many.
     """
     shares = {s.name: kept[s.name] / (s.cost * len(s.members)) for s in channels.spaces}
+    mean = sum(shares.values()) / len(shares)
+    first: dict[str, int] | None = None
+    for evenness in EVENNESS:
+        evened = {name: (1 - evenness) * s + evenness * mean for name, s in shares.items()}
+        counts = _scaled(channels, evened, sparsity)
+        if channels.left(_any_alive(channels, counts))[1] <= WORK * (1 - sparsity):
+            return counts
+        first = first or counts
+    assert first is not None
+    return first
 
-    def at(scale: float) -> dict[str, int]:
+
+def _scaled(channels: Channels, shares: Mapping[str, float], sparsity: float) -> dict[str, int]:
+    def at(scale: float, finer: int) -> dict[str, int]:
         return {
-            s.name: s.rounded(min(scale * shares[s.name], 1.0) * len(s.members))
+            s.name: s.rounded(min(scale * shares[s.name], 1.0) * len(s.members), finer)
             for s in channels.spaces
         }
 
     def fits(counts: Mapping[str, int]) -> bool:
         weights, work = channels.left(_any_alive(channels, counts))
         budget = 1 - sparsity + 1e-9
-        return weights <= budget and (work <= budget or weights <= budget - SLACK)
+        return weights <= budget and (work <= WORK * budget or weights <= budget - SLACK)
 
     low, high = 0.0, 2 / max(min(shares.values()), 1e-6)
-    if not fits(at(low)):
-        least, _ = channels.left(_any_alive(channels, at(low)))
+    finer = next((f for f in range(FINEST) if fits(at(low, f))), None)
+    if finer is None:
+        least, _ = channels.left(_any_alive(channels, at(low, FINEST)))
         raise UsageError(
             f"sparsity {sparsity:g} cannot be reached by removing channels: {least:.1%} would be "
             "left with the fewest; use a lower --sparsity"
         )
     for _ in range(ROUNDS):
         middle = (low + high) / 2
-        low, high = (middle, high) if fits(at(middle)) else (low, middle)
-    counts, scale = at(low), low
+        low, high = (middle, high) if fits(at(middle, finer)) else (low, middle)
+    counts, scale = at(low, finer), low
     wanted = {s.name: scale * shares[s.name] * len(s.members) for s in channels.spaces}
     for space in sorted(channels.spaces, key=lambda s: counts[s.name] - wanted[s.name]):
         while counts[space.name] < len(space.members):
-            more = counts | {space.name: space.rounded(counts[space.name] + space.multiple)}
+            wider = space.rounded(counts[space.name] + space.step(finer), finer)
+            more = counts | {space.name: wider}
             if more == counts or not fits(more):
                 break
             counts = more

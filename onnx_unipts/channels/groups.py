@@ -20,7 +20,6 @@ __all__ = ["Channels", "Space", "find_channels"]
 # the numbers of channels are multiples of 4. Measured there: 13 of 16 channels took 1.2 times as
 # long as 16, 12 as long as 16, 24 of 32 as long as 32.
 BLOCK = 16
-LARGEST_MULTIPLE = 8
 
 
 @dataclass(frozen=True)
@@ -36,14 +35,22 @@ class Space:
 
     @property
     def multiple(self) -> int:
-        """The largest power of two up to 8 that leaves a choice."""
-        quarter = max(len(self.members) // 4, 1)
-        return min(LARGEST_MULTIPLE, 1 << (quarter.bit_length() - 1))
+        """The largest power of two up to a block that leaves a choice."""
+        count = len(self.members)
+        part = max(count // 2 if count >= BLOCK else count // 4, 1)
+        return min(BLOCK, 1 << (part.bit_length() - 1))
 
-    def rounded(self, wanted: float) -> int:
-        """Return the number nearest to ``wanted`` that may be kept."""
-        steps = round(wanted / self.multiple)
-        return int(min(max(steps, 1) * self.multiple, len(self.members)))
+    def rounded(self, wanted: float, finer: int = 0) -> int:
+        """Return the number nearest to ``wanted`` that may be kept.
+
+        Its multiples are halved ``finer`` times.
+        """
+        step = self.step(finer)
+        return int(min(max(round(wanted / step), 1) * step, len(self.members)))
+
+    def step(self, finer: int = 0) -> int:
+        """Return the multiple, halved ``finer`` times."""
+        return max(self.multiple >> finer, 1)
 
 
 @dataclass(frozen=True)
@@ -160,8 +167,15 @@ def find_channels(model: ir.Model, weights: Sequence[PrunableWeight]) -> Channel
         key: tuple(None if a is None else np.where(a >= 0, dense[a], -1) for a in each)
         for key, each in axes.items()
     }
-    blocked = {w.key: w.out_axis if w.operator == "Conv" else None for w in weights if w.pruned}
+    blocked = {w.key: _blocked(w) for w in weights if w.pruned}
     return Channels(axes, shapes, blocked, _positions(trace, model, pruned), len(used))
+
+
+def _blocked(weight: PrunableWeight) -> int | None:
+    """Return the axis of the output channels of a convolution that has a whole block of them."""
+    if weight.operator != "Conv" or weight.out_axis is None:
+        return None
+    return weight.out_axis if weight.shape[weight.out_axis] >= BLOCK else None
 
 
 def _in_blocks(sizes: Sequence[int], axis: int | None) -> list[int]:
