@@ -76,7 +76,7 @@ def _sources(model: Path, data: str | None, seed: int) -> Iterator[tuple[str, An
     # As with the tool's own made-up images, the dense model does not adapt to them.
     yield "noise", _noise(model, seed), {"training.adaptation": 0}
     yield "structured", "synthetic", {"synthetic.refinement": 0}
-    yield "refined", "synthetic", {}
+    yield "refined", "synthetic", {"synthetic.refinement": 4}
     if data is not None:
         yield "real", data, {}
 

@@ -177,7 +177,7 @@ class Preprocessing(_Section):
 class Synthetic(_Section):
     """How inputs that are made up for want of data are refined (`onnx_unipts.synthesis`)."""
 
-    refinement: int = Field(default=4, ge=0, le=10_000, description="Gradient steps on images.")
+    refinement: int = Field(default=0, ge=0, le=10_000, description="Gradient steps on images.")
     rate: float = Field(default=4.0, gt=0, le=255, description="Mean change of a pixel, of 255.")
     confidence: float = Field(
         default=0.7, gt=0, lt=1, description="Least probability of the class an image is to show."
