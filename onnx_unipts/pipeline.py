@@ -148,8 +148,10 @@ def _only_prune(job: Job, run: RunDirectory, unscored: str = UNSCORED) -> Outcom
     stored = read_tensors(job.dense, job.keys)
     dense = {w.key: _plain(stored[w.key], w.zero) for w in job.pruned}
     method = job.recipe.allocation.method
-    settings = job.recipe.allocation.search
-    problem = Problem(dense, job.sparsity, job.recipe.seed, settings, masking=job.masking)
+    settings, minimum = job.recipe.allocation.search, job.recipe.allocation.minimum
+    problem = Problem(
+        dense, job.sparsity, job.recipe.seed, settings, masking=job.masking, minimum=minimum
+    )
     kept = allocate_rest(unscored if method in SEARCHES else method, problem, job.prescribed)
     document = allocation_document(job.sparsity, unscored, kept, problem.counts)
     run.write_json("allocation.json", document)

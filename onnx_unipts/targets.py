@@ -112,14 +112,14 @@ def choose_targets(model: ir.Model, losses: Mapping[str, str] | None = None) -> 
 
     An output that is none, or one of TopK, is distilled on the floats that it is made of: what
     enters ArgMax, TopK, NonMaxSuppression, QuantizeLinear, a comparison. Scalars are left out: they
-    hold nothing about single samples. ``losses`` overrides the kind by the output's name: ``kl`` or
-    ``mse``.
+    hold nothing about single samples; and so are stored tensors that are outputs. ``losses``
+    overrides the kind by the output's name: ``kl`` or ``mse``.
 
     Raises `UnsupportedModelError` if nothing is left, `UsageError` if ``losses`` names no output.
     """
     if any(_is_reshaped(output) or not _is_compared(output) for output in model.graph.outputs):
         model = with_inferred_shapes(model)
-    found = [pair for output in model.graph.outputs for pair in _compared(output)]
+    found = _all_compared(model)
     if not found:
         names = ", ".join(str(output.name) for output in model.graph.outputs)
         raise UnsupportedModelError(f"no output is a float tensor that can be compared: {names}")
@@ -132,6 +132,15 @@ def choose_targets(model: ir.Model, losses: Mapping[str, str] | None = None) -> 
                 targets.append(target)
                 known |= {target.value, str(value.name)}
     return _overridden(targets, losses or {})
+
+
+def _all_compared(model: ir.Model) -> list[tuple[ir.Value, ir.Value]]:
+    return [
+        pair
+        for output in model.graph.outputs
+        if output.producer() is not None
+        for pair in _compared(output)
+    ]
 
 
 def with_measured(model: ir.Model, targets: Sequence[Target]) -> ir.Model:

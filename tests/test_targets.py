@@ -95,6 +95,14 @@ def test_a_model_without_float_outputs_is_refused_by_name():
         )
 
 
+def test_a_stored_tensor_is_no_target():
+    both = model("(float[N,9] x) => (float[N,9] y, float[9,9] w)", "y = MatMul (x, w)")
+    stored = next(value for value in both.graph.outputs if value.name == "w")
+    stored.const_value = ir.tensor(np.eye(9, dtype=np.float32), name="w")
+    both.graph.register_initializer(stored)
+    assert choose_targets(both) == [Target("y", "y", "classes")]
+
+
 def test_exposed_are_the_distilled_values_each_once():
     both = model("(float[N,9] x) => (float[N,9] y, float[N,9] z)", "z = Relu (x) y = Softmax (z)")
     expose(both, choose_targets(both))
