@@ -453,20 +453,15 @@ def _recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> _Reco
     untrained = _untrained(job, student, start, kept)
     if settings.epochs == 0 or not student.trained or not _check(job, student, kept):
         return untrained[0]._replace(untrained=unfitted)
-    trainer = Trainer(student, kept, job.data, settings, job.recipe.seed, job.replicas)
-    _name_untrained(job, student, trainer)
     divergence_of = _DivergenceFromDense(job, student)
     least = min(divergence_of(each.tensors) for each in untrained)
     for attempt in range(_attempt(run), ATTEMPTS):
-        trainer.learning_rate = settings.learning_rate * SLOWER**attempt
-        state = _trained(job, run, trainer, start, attempt)
+        rate = settings.learning_rate * SLOWER**attempt
+        state, unreached = _trained(job, run, student, kept, start, attempt, rate)
         recovery = _settled(job, student, state, kept)
         if divergence_of(recovery.tensors) <= least:
-            return recovery._replace(untrained=list(trainer.unreached))
-        job.warn(
-            f"at a learning rate of {trainer.learning_rate:g} training leads away from the dense "
-            "model"
-        )
+            return recovery._replace(untrained=unreached)
+        job.warn(f"at a learning rate of {rate:g} training leads away from the dense model")
     return min(untrained, key=lambda each: divergence_of(each.tensors))
 
 
@@ -530,24 +525,35 @@ class _DivergenceFromDense:
 def _trained(
     job: Job,
     run: RunDirectory,
-    trainer: Trainer,
+    student: Student,
+    kept: Kept,
     start: Mapping[str, np.ndarray],
     attempt: int,
-) -> Checkpoint:
-    """Train all epochs from the start, or from where an interrupted run of this attempt was."""
+    rate: float,
+) -> tuple[Checkpoint, list[str]]:
+    """Train all epochs from the start, or from where an interrupted run of this attempt was.
+
+    Returns the weights that no gradient reaches as well. The trainer ends here: its sessions take
+    as much memory as all else.
+    """
     settings = job.recipe.training
+    trainer = Trainer(student, kept, job.data, settings, job.recipe.seed, job.replicas)
+    trainer.learning_rate = rate
+    if attempt == _attempt(run):
+        _name_untrained(job, student, trainer)
+    unreached = list(trainer.unreached)
     state = _load_state(run) if _attempt(run) == attempt else None
     state = state or Checkpoint(0, {name: tensor.copy() for name, tensor in start.items()})
     if state.epoch < settings.epochs:
         for reached in trainer.epochs(state, job.progress):
             if not _is_finite(reached) and attempt + 1 < ATTEMPTS:
-                return reached
+                return reached, unreached
             _require_finite(reached, settings.learning_rate)
             _save_state(run, reached, attempt)
             losses = reached.losses[len(state.losses) :]
             job.callbacks.epoch(Epoch(reached.epoch, settings.epochs, losses))
             state = reached
-    return state
+    return state, unreached
 
 
 def _is_finite(state: Checkpoint) -> bool:

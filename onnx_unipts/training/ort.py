@@ -78,7 +78,6 @@ class GradientSession:
         """Build the session of ``graph``."""
         self._graph = graph
         options = _options(threads=1)
-        options.enable_mem_pattern = False  # cuts the peak memory by a third at no cost
         self._session = onnxruntime.InferenceSession(
             graph.model, options, providers=["CPUExecutionProvider"]
         )
@@ -206,4 +205,5 @@ def _options(threads: int) -> onnxruntime.SessionOptions:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = SILENT
+    options.enable_mem_pattern = False  # cuts the peak memory by a third at no cost
     return options
