@@ -40,7 +40,7 @@ def main(directory: Path) -> None:
         directory / "detector.onnx",
         sparsity=0.8,
         data=directory / "calibration.npz",
-        settings={"training.epochs": 6, "training.augment": False, "training.learning_rate": 1e-3},
+        settings={"training.epochs": 6, "training.augment": False},
     )
     test_images, test_heat, _ = make_images(400, seed=1)
     for path in (directory / "detector.onnx", result.output):

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-__all__ = ["MomentumSGD"]
+__all__ = ["LONGEST", "MomentumSGD"]
+
+# Gradients are at most so many times as long as the weights they belong to. ResNet-20 stays below
+# nearly always; nets without normalisation, whose first steps would overshoot, do not.
+LONGEST = 10.0
 
 
 class MomentumSGD:
@@ -30,13 +34,31 @@ class MomentumSGD:
         masks: Mapping[str, np.ndarray],
         rate: float,
     ) -> None:
-        """Update ``tensors`` in place; ``masks`` (bool) are False where a weight is pruned."""
+        """Update ``tensors`` in place; ``masks`` (bool) are False where a weight is pruned.
+
+        All gradients are shortened by one factor where one is longer than `LONGEST` times its
+        weight (after adaptive gradient clipping, Brock et al., arXiv 2102.06171).
+        """
+        factor = np.float32(min(1.0, LONGEST / max(_longest(tensors, gradients), LONGEST)))
         for name, gradient in gradients.items():
             tensor = tensors[name]
-            change = gradient + self._decay * tensor
+            change = factor * gradient + self._decay * tensor
             if name in masks:
                 change += self._pruned_decay * np.where(masks[name], np.float32(0), tensor)
             velocity = self.velocity.setdefault(name, np.zeros_like(tensor))
             velocity *= self._momentum
             velocity += change
             tensor -= np.float32(rate) * velocity
+
+
+def _longest(tensors: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray]) -> float:
+    """Return the largest ratio of a gradient's norm to its weight's, biases and scales aside.
+
+    Theirs may be anything: a bias is often zero.
+    """
+    ratios = [
+        float(np.linalg.norm(gradient) / max(np.linalg.norm(tensors[name]), 1e-12))
+        for name, gradient in gradients.items()
+        if gradient.ndim > 1
+    ]
+    return max((ratio for ratio in ratios if np.isfinite(ratio)), default=0.0)
