@@ -21,6 +21,7 @@ __all__ = [
     "fold",
     "identity",
     "insert",
+    "rescale",
     "restate",
     "statistics_mean",
     "train",
@@ -279,6 +280,52 @@ def restate(
         )
         restated |= {n: v.astype(np.float32) for n, v in zip(own, values, strict=True)}
     return restated
+
+
+def rescale(
+    model: ir.Model,
+    normalizations: Iterable[Normalization],
+    weights: Collection[str],
+    tensors: Mapping[str, np.ndarray],
+    filter_scale: str,
+) -> dict[str, np.ndarray]:
+    """Return filters of the scale that `identity` gives them, and statistics that make up for it.
+
+    For normalisations that ``model`` has, right behind a Conv whose filter is one of ``weights``
+    and used there alone, as its output and its bias are.
+    """
+    by_output = {node.outputs[0].name: node for node in model.graph if node.outputs}
+    names = [name for norm in normalizations for name in norm.statistics]
+    rescaled: dict[str, np.ndarray] = {}
+    for norm in normalizations:
+        entering = by_output[norm.output].inputs[0]
+        node = None if entering is None else entering.producer()
+        if node is None or not _is_own_filter(node, weights):
+            continue
+        if any(names.count(name) > 1 for name in norm.statistics):
+            continue
+        weight, *biases = (str(value.name) for value in node.inputs[1:3] if value is not None)
+        mean, variance = (tensors[name].astype(np.float64) for name in norm.statistics)
+        spread = np.sqrt(variance + norm.epsilon)
+        filters = tensors[weight]
+        factor = FILTER_SCALES[filter_scale](filters, spread)
+        factor = np.maximum(factor, np.sqrt(norm.epsilon) / spread)
+        rescaled[weight] = (filters * _per_filter(factor, filters)).astype(np.float32)
+        rescaled[norm.mean] = (mean * factor).astype(np.float32)
+        rescaled[norm.variance] = ((spread * factor) ** 2 - norm.epsilon).astype(np.float32)
+        for bias in biases:
+            rescaled[bias] = (tensors[bias] * factor).astype(np.float32)
+    return rescaled
+
+
+def _is_own_filter(node: ir.Node, weights: Collection[str]) -> bool:
+    if node.op_type != "Conv" or node.domain not in ("", "ai.onnx"):
+        return False
+    tensors = [value for value in node.inputs[1:3] if value is not None]
+    output = node.outputs[0]
+    if any(len(value.uses()) != 1 for value in (*tensors, output)) or output.is_graph_output():
+        return False
+    return tensors[0].name in weights and all(value.is_graph_input() for value in tensors)
 
 
 def fold(

@@ -194,13 +194,10 @@ def _data(job: Job, run: RunDirectory) -> CalibrationData:
 
 def _student(job: Job, run: RunDirectory) -> Student:
     """Build the student; its tensors are kept, so that a resumed run has the very same ones."""
-    student = isolated(_built_student, job, job.synthetic)
+    student = isolated(_built_student, job)
     saved = run.load_checkpoint("student")
     if saved is None:
-        adapted = _adapted(job, student)
-        if adapted is None and _teaches_as_it_is(job):
-            student = isolated(_built_student, job, True)
-        student.dense = adapted or student.dense
+        student.dense = _adapted(job, student)
         run.save_checkpoint("student", student.dense, {})
     else:
         student.dense = saved[0]
@@ -219,17 +216,11 @@ def _scores(job: Job, student: Student) -> Scores:
     return CRITERIA[job.recipe.criterion](evidence)
 
 
-def _teaches_as_it_is(job: Job) -> bool:
-    """Say whether a dense model that did not adapt has its own statistics when it teaches.
-
-    The student is normalised by those of the data: it starts as the dense model only where these
-    are restated.
-    """
+def _built_student(job: Job) -> Student:
+    # The student is normalised by the statistics of the data. A dense model that teaches with its
+    # own is where the student starts only where these are restated.
     settings = job.recipe.training
-    return settings.epochs > 0 and settings.teacher_statistics == "running" and not job.synthetic
-
-
-def _built_student(job: Job, restated: bool) -> Student:
+    own = settings.epochs > 0 and settings.teacher_statistics == "running"
     return build_student(
         job.load(),
         job.keys,
@@ -237,20 +228,20 @@ def _built_student(job: Job, restated: bool) -> Student:
         job.recipe.training,
         job.cores,
         job.batching,
-        restated=restated,
+        restated=job.synthetic or own,
     )
 
 
-def _adapted(job: Job, student: Student) -> dict[str, np.ndarray] | None:
-    """The dense tensors, adapted to real data; None where recipe or model do not allow it."""
+def _adapted(job: Job, student: Student) -> dict[str, np.ndarray]:
+    """The dense tensors, adapted to real data where recipe and model allow it."""
     settings = job.recipe.training
     if job.synthetic or settings.epochs == 0:
-        return None
+        return student.dense
     tensors = adapt_normalizations(
         student, job.data, settings, job.recipe.seed, job.replicas, job.progress
     )
     if tensors is None:
-        return None
+        return student.dense
     agreement = agreement_of(student, tensors, job.data)
     if agreement >= LEAST_AGREEMENT:
         return tensors
@@ -258,7 +249,7 @@ def _adapted(job: Job, student: Student) -> dict[str, np.ndarray] | None:
         f"the dense model does not adapt to the calibration data (it would agree with itself on "
         f"{agreement:.0%} only) and teaches as it is; is the preprocessing right?"
     )
-    return None
+    return student.dense
 
 
 def _search(job: Job, run: RunDirectory, student: Student) -> SearchOutcome:

@@ -151,7 +151,7 @@ class Training(_Section):
     filter_scale: Literal["none", "unit-variance", "he"] = Field(
         default="he", description="Scale of the filters where a BatchNormalization is inserted."
     )
-    augment: bool = Field(default=True, description="Crop and flip images.")
+    augment: bool = Field(default=True, description="Shift and flip images.")
 
 
 class Preprocessing(_Section):

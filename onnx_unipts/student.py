@@ -154,8 +154,8 @@ def build_student(
     ``data`` measures the statistics of what enters the inserted normalisations. They are measured
     on augmented samples if training sees such: then the statistics of its batches are those that
     the normalisations expect, and the dense model teaches undistorted. With ``restated`` the same
-    is done to the normalisations that the model has: right for data that is made up, as real data
-    had better adapt them.
+    is done to the normalisations that the model has, so that it does not matter whether an exporter
+    folded them.
 
     Raises `UnsupportedModelError` where ``model`` stores weights in a type that cannot be trained,
     or has no output that can be compared.
@@ -179,6 +179,7 @@ def build_student(
     one_run = student.run_shapes(batching.size or 1)
     student.multiplications = multiplications(working, one_run) // (batching.size or 1)
     tensors |= _as_identity(student, inserted, known, tensors, data, settings, cores)
+    tensors |= normalization.rescale(working, known, prunable, tensors, settings.filter_scale)
     inputs = {value.name for value in working.graph.inputs}
     tensors = {name: value for name, value in tensors.items() if name in inputs}
     statistics = {name for norm in (*kept, *inserted) for name in norm.statistics}

@@ -226,6 +226,39 @@ def normalised_tensors() -> dict[str, np.ndarray]:
     }
 
 
+@pytest.mark.parametrize("filter_scale", ["none", "unit-variance", "he"])
+def test_filters_before_a_normalisation_of_the_model_take_any_scale(filter_scale: str):
+    tensors = normalised_tensors()
+    model = working_model(NORMALIZED, tensors)
+    norms = normalization.find(model)
+    rescaled = normalization.rescale(model, norms, ["w1", "w2"], tensors, filter_scale)
+    assert rescaled.keys() == {"w1", "b1", "m", "v"}
+    ours, theirs = (
+        outputs(serialize(model), feeds_for(t))[0] for t in (tensors | rescaled, tensors)
+    )
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4)
+    changed = not np.allclose(rescaled["w1"], tensors["w1"])
+    assert changed == (filter_scale != "none")
+
+
+@pytest.mark.parametrize(
+    ("body", "weights"),
+    [
+        (NORMALIZED, ["w2"]),
+        (NORMALIZED.replace("r2 = Relu (c2)", "r2 = Add (c2, c1)"), ["w1", "w2"]),
+        (NORMALIZED.replace("m, v)", "v, v)"), ["w1", "w2"]),
+    ],
+    ids=["weight that is not pruned", "convolution used elsewhere", "statistics shared"],
+)
+def test_filters_whose_scale_nothing_makes_up_for_keep_it(body: str, weights: list[str]):
+    tensors = normalised_tensors()
+    if "m, v)" not in body:
+        del tensors["m"]
+    model = working_model(body, tensors)
+    norms = normalization.find(model)
+    assert normalization.rescale(model, norms, weights, tensors, "he") == {}
+
+
 def test_observed_statistics_are_those_of_what_enters():
     tensors = normalised_tensors()
     model = working_model(NORMALIZED, tensors)
