@@ -29,6 +29,7 @@ from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import fits_one_file, read_tensors, write_lazily
 from onnx_unipts.graph.prunable import PrunableWeight
 from onnx_unipts.job import Job
+from onnx_unipts.memory import give_back
 from onnx_unipts.patterns.masking import Masking, Scores, magnitude_scores
 from onnx_unipts.reconstruction import reconstruct
 from onnx_unipts.run_directory import RunDirectory
@@ -528,6 +529,7 @@ def _trained(
     as much memory as all else.
     """
     settings = job.recipe.training
+    give_back()
     trainer = Trainer(student, kept, job.data, settings, job.recipe.seed, job.replicas)
     trainer.learning_rate = rate
     if attempt == _attempt(run):
