@@ -89,9 +89,9 @@ def difference_from(
 ) -> float:
     """Return the largest difference between the outputs of ``model`` and those of ``session``."""
     names = [str(output.name) for output in model.graph.outputs]
-    ours, theirs = (
-        run_samples(s, names, batch, job.batching) for s in (_session(job, model), session)
-    )
+    # What was made to take any number of samples may take a fixed one in the user's own file.
+    batching = None if job.batching.size is None else job.batching
+    ours, theirs = (run_samples(s, names, batch, batching) for s in (_session(job, model), session))
     return max(map(_difference, ours, theirs))
 
 

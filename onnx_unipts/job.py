@@ -22,6 +22,7 @@ from onnx_unipts.calibration import (
     input_signature,
     is_synthetic,
     load_calibration_data,
+    require_batch,
 )
 from onnx_unipts.callbacks import Callbacks
 from onnx_unipts.criteria import CRITERIA
@@ -50,6 +51,8 @@ FINGERPRINT_SAMPLES = 256
 LAST_RESORTS = ("recurrent", "quantised")
 # Steps per epoch where the samples do not fill one batch.
 STEPS_OF_FEW = 4
+# Fewer than these say nothing about what a model will meet.
+FEWEST_SAMPLES = 8
 
 
 @dataclass
@@ -193,7 +196,7 @@ def prepare_job(
     if eval_data is not None:
         held_out = load_calibration_data(eval_data, signature, preprocessing, seed=recipe.seed)
     if recipe.training.epochs > 0:
-        recipe = _with_fitting_batch(recipe, len(loaded))
+        recipe = _with_fitting_batch(recipe, loaded)
     job = Job(
         path,
         Path(output),
@@ -311,11 +314,16 @@ def _objected(weight: PrunableWeight, pattern: Pattern) -> PrunableWeight:
     return replace(weight, pruned=False, reason=reason) if reason else weight
 
 
-def _with_fitting_batch(recipe: Recipe, samples: int) -> Recipe:
-    """Return ``recipe``, with a smaller batch if ``samples`` do not fill one."""
-    if samples >= recipe.training.batch_size:
+def _with_fitting_batch(recipe: Recipe, data: CalibrationData) -> Recipe:
+    """Return ``recipe``, with a smaller batch if ``data`` does not fill one.
+
+    Raises `UsageError` for fewer than `FEWEST_SAMPLES`, unless the recipe's batch asks for so few.
+    """
+    if len(data) >= recipe.training.batch_size:
         return recipe
-    return recipe.with_settings({"training.batch_size": max(1, samples // STEPS_OF_FEW)})
+    if len(data) < FEWEST_SAMPLES:
+        require_batch(data, recipe.training.batch_size)
+    return recipe.with_settings({"training.batch_size": max(1, len(data) // STEPS_OF_FEW)})
 
 
 def _fingerprint(data: CalibrationData) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def test_recurrent_weights_are_pruned_by_choice():
     ] * 2
     chosen = find(text, include=["recurrent"])
     assert [(w.pruned, w.out_axis, w.in_axis) for w in chosen.values()] == [(True, 1, 2)] * 2
-    with pytest.raises(UsageError, match="known: optional, recurrent"):
+    with pytest.raises(UsageError, match="known: optional, quantised, recurrent"):
         find(text, include=["recurent"])
 
 

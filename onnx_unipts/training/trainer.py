@@ -49,6 +49,11 @@ SMALLEST_SLICE = 16
 Step = tuple[float, dict[str, np.ndarray]]
 
 
+# In fewer steps than these the inner activations weigh less: they pull hardest at the start, and
+# what they pull away from the outputs takes steps to come back.
+FEATURE_STEPS = 400
+
+
 @dataclass
 class Checkpoint:
     """The whole state between two epochs. Its arrays are the trainer's own: they train on."""
@@ -194,6 +199,7 @@ class Trainer:
         temperatures = OBJECTIVES[settings.objective](settings, epoch)
         size = settings.batch_size // self._replicas
         share = feature_share(index, self.steps, settings.features_fade)
+        share *= min(1.0, self.steps / FEATURE_STEPS)
         targets = self._student.taught_at(share)
 
         def replica(number: int) -> Step:
