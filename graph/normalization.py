@@ -236,17 +236,10 @@ def identity(
             continue
         mean = statistics[norm.mean].astype(np.float64)
         spread = np.sqrt(statistics[norm.variance].astype(np.float64) + norm.epsilon)
-        filters = weights[norm.weight]
-        factor = FILTER_SCALES[filter_scale](filters, spread)
-        # A scaled variance has to stay one: it must not fall below zero with epsilon taken off.
-        factor = np.maximum(factor, np.sqrt(norm.epsilon) / spread)
         tensors[norm.scale] = spread.astype(np.float32)
         tensors[norm.bias] = mean.astype(np.float32)
-        tensors[norm.mean] = (mean * factor).astype(np.float32)
-        tensors[norm.variance] = ((spread * factor) ** 2 - norm.epsilon).astype(np.float32)
-        tensors[norm.weight] = (filters * _per_filter(factor, filters)).astype(np.float32)
-        if norm.conv_bias is not None:
-            tensors[norm.conv_bias] = (weights[norm.conv_bias] * factor).astype(np.float32)
+        biases = [] if norm.conv_bias is None else [norm.conv_bias]
+        tensors |= _scaled(norm, norm.weight, biases, weights, statistics, filter_scale)
     return tensors
 
 
@@ -305,17 +298,31 @@ def rescale(
         if any(names.count(name) > 1 for name in norm.statistics):
             continue
         weight, *biases = (str(value.name) for value in node.inputs[1:3] if value is not None)
-        mean, variance = (tensors[name].astype(np.float64) for name in norm.statistics)
-        spread = np.sqrt(variance + norm.epsilon)
-        filters = tensors[weight]
-        factor = FILTER_SCALES[filter_scale](filters, spread)
-        factor = np.maximum(factor, np.sqrt(norm.epsilon) / spread)
-        rescaled[weight] = (filters * _per_filter(factor, filters)).astype(np.float32)
-        rescaled[norm.mean] = (mean * factor).astype(np.float32)
-        rescaled[norm.variance] = ((spread * factor) ** 2 - norm.epsilon).astype(np.float32)
-        for bias in biases:
-            rescaled[bias] = (tensors[bias] * factor).astype(np.float32)
+        rescaled |= _scaled(norm, weight, biases, tensors, tensors, filter_scale)
     return rescaled
+
+
+def _scaled(
+    norm: Normalization,
+    weight: str,
+    biases: Iterable[str],
+    weights: Mapping[str, np.ndarray],
+    statistics: Mapping[str, np.ndarray],
+    filter_scale: str,
+) -> dict[str, np.ndarray]:
+    """Return filter and biases of a convolution, scaled, and the statistics that make up for it."""
+    mean, variance = (statistics[name].astype(np.float64) for name in norm.statistics)
+    spread = np.sqrt(variance + norm.epsilon)
+    filters = weights[weight]
+    factor = FILTER_SCALES[filter_scale](filters, spread)
+    # A scaled variance has to stay one: it must not fall below zero with epsilon taken off.
+    factor = np.maximum(factor, np.sqrt(norm.epsilon) / spread)
+    return {
+        weight: (filters * _per_filter(factor, filters)).astype(np.float32),
+        norm.mean: (mean * factor).astype(np.float32),
+        norm.variance: ((spread * factor) ** 2 - norm.epsilon).astype(np.float32),
+        **{bias: (weights[bias] * factor).astype(np.float32) for bias in biases},
+    }
 
 
 def _is_own_filter(node: ir.Node, weights: Collection[str]) -> bool:
