@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -16,43 +15,33 @@ from onnx_unipts.allocation.file import allocation_document
 from onnx_unipts.allocation.prescribed import allocate_rest
 from onnx_unipts.allocation.problem import History, Kept
 from onnx_unipts.calibration import CalibrationData
-from onnx_unipts.callbacks import Epoch, Generation
+from onnx_unipts.callbacks import Generation
 from onnx_unipts.channels.groups import find_channels
 from onnx_unipts.channels.selection import Choice
 from onnx_unipts.channels.update import Update
 from onnx_unipts.criteria import CRITERIA, Evidence
 from onnx_unipts.evaluation import run_samples
-from onnx_unipts.finish import Finished, finish, finish_untrained, finished, pruned_exactly
+from onnx_unipts.finish import Finished, finish, finish_untrained
 from onnx_unipts.fitness import CandidateEvaluator
-from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
+from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import fits_one_file, read_tensors, write_lazily
 from onnx_unipts.graph.prunable import PrunableWeight
 from onnx_unipts.job import Job
-from onnx_unipts.memory import give_back
 from onnx_unipts.patterns.masking import Masking, Scores, magnitude_scores
-from onnx_unipts.reconstruction import reconstruct
+from onnx_unipts.recover import recover
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.student import Student, batches_of, build_student
 from onnx_unipts.synthesis import refine_images
-from onnx_unipts.targets import total_divergence
 from onnx_unipts.training.adaptation import adapt_normalizations, agreement_of
 from onnx_unipts.training.ort import RUNTIME_ERRORS, InferenceSession, inference_session
 from onnx_unipts.training.recovery import RECOVERIES
-from onnx_unipts.training.self_check import check_gradients
-from onnx_unipts.training.trainer import Checkpoint, Trainer, gradient_graph, taught_feeds
 
 __all__ = ["Outcome", "SearchOutcome", "run_compression", "run_search"]
 
 SEARCH_BATCH = 128
-CHECK_BATCH = 4
 # Samples on which the weights that read removed channels are updated.
 UPDATE_SAMPLES = 1024
-# Samples on which training is judged.
-COMPARED_SAMPLES = 256
-# The attempts at training, each at a tenth of the learning rate before.
-ATTEMPTS = 4
-SLOWER = 0.1
 # What allocates where candidates cannot be scored.
 UNSCORED = "lamp"
 # Forward passes that a sample takes in training, gradient and teacher included.
@@ -132,7 +121,7 @@ def _compress(job: Job, run: RunDirectory, student: Student) -> Outcome:
     search = _search(job, run, student)
     before = _pruned_only(job, student.dense, search.kept, student.masking)
     began = time.monotonic()
-    recovery = _recover(job, run, student, search.kept)
+    recovery = recover(job, run, student, search.kept)
     seconds = time.monotonic() - began
     if recovery.kept != search.kept:
         method = job.recipe.training.recovery
@@ -424,215 +413,3 @@ def _pruned_only(
 
     write_lazily(model, {weight.key: partial(pruned, weight) for weight in job.pruned})
     return model
-
-
-class _Recovery(NamedTuple):
-    """The tensors to write, what each keeps, the loss of every step, and the weights not trained.
-
-    A recovery of the recipe may keep other numbers of weights than the allocation.
-    """
-
-    tensors: dict[str, np.ndarray]
-    kept: Kept
-    losses: list[float]
-    untrained: list[str]
-
-
-def _recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> _Recovery:
-    """Train; at lower learning rates again where that leads away from the dense model."""
-    settings = job.recipe.training
-    start, unfitted = _start(job, student, kept)
-    untrained = _untrained(job, student, start, kept)
-    if settings.epochs == 0 or not student.trained or not _check(job, student, kept):
-        return untrained[0]._replace(untrained=unfitted)
-    divergence_of = _DivergenceFromDense(job, student)
-    least = min(divergence_of(each.tensors) for each in untrained)
-    for attempt in range(_attempt(run), ATTEMPTS):
-        rate = settings.learning_rate * SLOWER**attempt
-        state, unreached = _trained(job, run, student, kept, start, attempt, rate)
-        recovery = _settled(job, student, state, kept)
-        if divergence_of(recovery.tensors) <= least:
-            return recovery._replace(untrained=unreached)
-        job.warn(f"at a learning rate of {rate:g} training leads away from the dense model")
-    return min(untrained, key=lambda each: divergence_of(each.tensors))
-
-
-def _untrained(
-    job: Job, student: Student, start: Mapping[str, np.ndarray], kept: Kept
-) -> list[_Recovery]:
-    """Return what training starts from with the statistics that belong to it, and the old ones."""
-    settled = _settled(job, student, Checkpoint(0, dict(start)), kept)
-    dense, masking = student.dense, student.masking
-    masks = {name: masking.mask(name, dense[name], kept[name]) for name in student.prunable}
-    pruned = {name: pruned_exactly(dense[name], mask) for name, mask in masks.items()}
-    return [settled, _Recovery({**dense, **pruned}, kept, [], list(student.prunable))]
-
-
-def _settled(job: Job, student: Student, state: Checkpoint, kept: Kept) -> _Recovery:
-    """Return the trained tensors, pruned; a recovery may have changed what each keeps."""
-    recovery = RECOVERIES[job.recipe.training.recovery](student, kept)
-    recovery.begin(state.tensors)
-    tensors, counts = recovery.settle(state.tensors)
-    settled = {**kept, **counts}
-    final = finished(job, student, tensors, settled)
-    return _Recovery(final, settled, state.losses, list(student.prunable))
-
-
-def _name_untrained(job: Job, student: Student, trainer: Trainer) -> None:
-    cut = [name for name in trainer.unreached if name in student.prunable]
-    if cut:
-        nodes = f", cut off by {', '.join(trainer.stopped)}" if trainer.stopped else ""
-        job.warn(f"no gradient reaches {', '.join(cut)}: pruned without training{nodes}")
-
-
-class _DivergenceFromDense:
-    """How far tensors of a student are from the dense model on some of the calibration data.
-
-    From the dense model as it teaches: with the same statistics.
-    """
-
-    def __init__(self, job: Job, student: Student) -> None:
-        self._student, self._cores = student, job.cores
-        size = student.divided(min(SEARCH_BATCH, len(job.data)))
-        self._batches = list(batches_of(job.data, size, student.affordable(COMPARED_SAMPLES)))
-        statistics = job.recipe.training.teacher_statistics
-        self._dense = self._run(student.teacher(statistics))
-
-    def __call__(self, tensors: Mapping[str, np.ndarray]) -> float:
-        if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
-            return float("inf")
-        pairs = zip(self._dense, self._run(self._student.with_tensors(tensors)), strict=True)
-        return float(np.mean([total_divergence(self._student.targets, *pair) for pair in pairs]))
-
-    def _run(self, model: bytes) -> list[dict[str, np.ndarray]]:
-        session = inference_session(model, self._cores)
-        names = list(dict.fromkeys(target.value for target in self._student.targets))
-        batching = self._student.batching
-        return [
-            dict(zip(names, run_samples(session, names, batch, batching), strict=True))
-            for batch in self._batches
-        ]
-
-
-def _trained(
-    job: Job,
-    run: RunDirectory,
-    student: Student,
-    kept: Kept,
-    start: Mapping[str, np.ndarray],
-    attempt: int,
-    rate: float,
-) -> tuple[Checkpoint, list[str]]:
-    """Train all epochs from the start, or from where an interrupted run of this attempt was.
-
-    Returns the weights that no gradient reaches as well. The trainer ends here: its sessions take
-    as much memory as all else.
-    """
-    settings = job.recipe.training
-    give_back()
-    trainer = Trainer(student, kept, job.data, settings, job.recipe.seed, job.replicas)
-    trainer.learning_rate = rate
-    if attempt == _attempt(run):
-        _name_untrained(job, student, trainer)
-    unreached = list(trainer.unreached)
-    state = _load_state(run) if _attempt(run) == attempt else None
-    state = state or Checkpoint(0, {name: tensor.copy() for name, tensor in start.items()})
-    if state.epoch < settings.epochs:
-        for reached in trainer.epochs(state, job.progress):
-            if not _is_finite(reached) and attempt + 1 < ATTEMPTS:
-                return reached, unreached
-            _require_finite(reached, settings.learning_rate)
-            _save_state(run, reached, attempt)
-            losses = reached.losses[len(state.losses) :]
-            job.callbacks.epoch(Epoch(reached.epoch, settings.epochs, losses))
-            state = reached
-    return state, unreached
-
-
-def _is_finite(state: Checkpoint) -> bool:
-    finite = all(np.isfinite(tensor).all() for tensor in state.tensors.values())
-    return finite and bool(np.isfinite(state.losses).all())
-
-
-def _start(job: Job, student: Student, kept: Kept) -> tuple[Mapping[str, np.ndarray], list[str]]:
-    """The tensors that training starts from, and the weights that nothing was done to so far."""
-    if not job.recipe.training.reconstruction:
-        return student.tensors, list(student.prunable)
-    tensors, unfitted = reconstruct(student, kept, job.data, job.cores, job.progress)
-    if unfitted:
-        job.warn(f"not fitted to its dense outputs: {', '.join(unfitted)}")
-    return tensors, unfitted
-
-
-def _require_finite(state: Checkpoint, learning_rate: float) -> None:
-    """Raise `UsageError` if the epoch that ended here diverged."""
-    broken = np.flatnonzero(~np.isfinite(state.losses))
-    if not len(broken) and all(np.isfinite(tensor).all() for tensor in state.tensors.values()):
-        return
-    where = (
-        f"the loss is {state.losses[broken[0]]} at step {broken[0] + 1}"
-        if len(broken)
-        else ("weights are infinite")
-    )
-    raise UsageError(
-        f"training diverged: {where}, in epoch {state.epoch}; use a learning rate (--lr) below "
-        f"{learning_rate:g}"
-    )
-
-
-def _check(job: Job, student: Student, kept: Kept) -> bool:
-    """Compare gradients with finite differences; say whether they are right, and warn if not.
-
-    At half the sparsity: unlike the dense model the student is then not at its optimum, and unlike
-    the sparse one not so broken that every step of a finite difference crosses many kinks.
-    """
-    size = student.batching.size or min(CHECK_BATCH, job.recipe.training.batch_size)
-    tensors = {
-        name: tensor * student.masking.mask(name, tensor, (tensor.size + kept[name]) // 2)
-        if name in student.prunable
-        else tensor
-        for name, tensor in student.tensors.items()
-    }
-    try:
-        graph = gradient_graph(student, size)
-        batch = next(student.batching.runs(next(batches_of(job.data, size))))
-        feeds = isolated(taught_feeds, student, job.recipe.training, batch)
-        check = check_gradients(graph, {**tensors, **batch, **feeds})
-    except UnsupportedModelError as error:
-        job.warn(f"pruned without training: {error}")
-        return False
-    if not check.passed:
-        worst = sorted(check.errors, key=lambda name: -check.errors[name])[:3]
-        job.warn(
-            f"pruned without training: gradients differ from finite differences, by "
-            f"{check.median:.0%} in the median, most at {', '.join(worst)}"
-        )
-        return False
-    if check.wrong:
-        job.warn(f"the gradients of {', '.join(check.wrong)} may be inexact")
-    return True
-
-
-def _save_state(run: RunDirectory, state: Checkpoint, attempt: int) -> None:
-    arrays = {f"tensor/{name}": value for name, value in state.tensors.items()}
-    arrays |= {f"velocity/{name}": value for name, value in state.velocity.items()}
-    facts = {"epoch": state.epoch, "losses": state.losses, "attempt": attempt}
-    run.save_checkpoint("training", arrays, facts)
-
-
-def _attempt(run: RunDirectory) -> int:
-    """Return which attempt at training the run is in."""
-    saved = run.load_checkpoint("training")
-    return 0 if saved is None else int(saved[1]["attempt"])
-
-
-def _load_state(run: RunDirectory) -> Checkpoint | None:
-    saved = run.load_checkpoint("training")
-    if saved is None:
-        return None
-    arrays, state = saved
-    parts: dict[str, dict[str, np.ndarray]] = {"tensor": {}, "velocity": {}}
-    for name, value in arrays.items():
-        part, _, tensor = name.partition("/")
-        parts[part][tensor] = value
-    return Checkpoint(state["epoch"], parts["tensor"], parts["velocity"], state["losses"])
