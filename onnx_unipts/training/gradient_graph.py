@@ -1,14 +1,19 @@
 """Equal but faster operators in a gradient graph.
 
-Measured on ResNet-20, one thread: with both rewrites a step takes about 0.8 of its time. The kernel
-of ReluGrad is not vectorised; that of ConvGrad scatters columns back into an image where a
-convolution with the flipped filters gives the same gradient directly.
+Measured on ResNet-20, batch 64, two threads: a step takes about 0.6 of its time without them. The
+kernel of ReluGrad is not vectorised; that of ConvGrad scatters columns back into an image where a
+convolution with the flipped filters gives the same gradient directly; the gradient of a sum of
+squares is laid out in full four times; and convolutions are faster in the blocked layout.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes.common import CommonSubexpressionEliminationPass, RemoveUnusedNodesPass
+
+from onnx_unipts.training.blocked_layout import block_convolutions
+from onnx_unipts.training.replacement import constant, replace
 
 __all__ = ["simplify_gradients"]
 
@@ -16,12 +21,17 @@ INT64_MIN = -(2**63) + 1
 
 
 def simplify_gradients(model: ir.Model) -> None:
-    """Rewrite ReluGrad, and ConvGrad's gradient by its input, in place; results stay equal."""
+    """Rewrite ``model`` in place; results stay equal."""
     for node in list(model.graph):
         if node.op_type == "ReluGrad":
             _rewrite_relu_gradient(model.graph, node)
         if node.op_type == "ConvGrad":
             _rewrite_input_gradient(model.graph, node)
+        if node.op_type == "Sum":
+            _rewrite_square_gradient(model.graph, node)
+    RemoveUnusedNodesPass()(model)
+    block_convolutions(model)
+    CommonSubexpressionEliminationPass()(model)
 
 
 def _rewrite_relu_gradient(graph: ir.Graph, node: ir.Node) -> None:
@@ -30,7 +40,24 @@ def _rewrite_relu_gradient(graph: ir.Graph, node: ir.Node) -> None:
     positive = ir.node("Greater", [activation, _zero(graph)])
     slope = ir.node("Cast", [positive.outputs[0]], {"to": ir.DataType.FLOAT})
     product = ir.node("Mul", [upstream, slope.outputs[0]])
-    _replace(graph, node, [positive, slope, product], {0: product.outputs[0]})
+    replace(graph, node, [positive, slope, product], {0: product.outputs[0]})
+
+
+def _rewrite_square_gradient(graph: ir.Graph, node: ir.Node) -> None:
+    """dX = 2 g X of a sum of squares, for g X + g X with the scalar g laid out in full."""
+    products = [value.producer() if value is not None else None for value in node.inputs]
+    if len(products) != 2 or any(p is None or p.op_type != "Mul" for p in products):
+        return
+    first, second = (list(p.inputs) for p in products if p is not None)
+    spread = first[0].producer() if first[0] is not None else None
+    if first != second or spread is None or spread.op_type != "Expand":
+        return
+    scalar = spread.inputs[0]
+    if scalar is None or scalar.shape is None or len(scalar.shape) > 0:
+        return
+    twice = ir.node("Add", [scalar, scalar])
+    product = ir.node("Mul", [first[1], twice.outputs[0]])
+    replace(graph, node, [twice, product], {0: product.outputs[0]})
 
 
 def _rewrite_input_gradient(graph: ir.Graph, node: ir.Node) -> None:
@@ -54,6 +81,7 @@ def _rewrite_input_gradient(graph: ir.Graph, node: ir.Node) -> None:
     if max(shape[2:]) > 1:
         flip, turned = _flipped(graph, turned, rank)
         made += flip
+    turned.shape = ir.Shape([shape[1] * group, shape[0] // group, *shape[2:]])
     convolve = ir.node(
         "Conv",
         [upstream, turned],
@@ -74,7 +102,7 @@ def _rewrite_input_gradient(graph: ir.Graph, node: ir.Node) -> None:
     )
     replaced = {0: convolve.outputs[0]}
     replaced |= {k: rest.outputs[k] for k in range(1, len(node.outputs))}
-    _replace(graph, node, [*made, convolve, rest], replaced)
+    replace(graph, node, [*made, convolve, rest], replaced)
 
 
 def _swapped_filters(
@@ -85,9 +113,9 @@ def _swapped_filters(
     if group == 1:
         swap = ir.node("Transpose", [filters], {"perm": [1, 0, *range(2, len(shape))]})
         return [swap], swap.outputs[0]
-    split = ir.node("Reshape", [filters, _constant(graph, [group, outs, ins, *kernel])])
+    split = ir.node("Reshape", [filters, constant(graph, [group, outs, ins, *kernel])])
     swap = ir.node("Transpose", [split.outputs[0]], {"perm": [0, 2, 1, *range(3, len(shape) + 1)]})
-    join = ir.node("Reshape", [swap.outputs[0], _constant(graph, [group * ins, outs, *kernel])])
+    join = ir.node("Reshape", [swap.outputs[0], constant(graph, [group * ins, outs, *kernel])])
     return [split, swap, join], join.outputs[0]
 
 
@@ -97,10 +125,10 @@ def _flipped(graph: ir.Graph, value: ir.Value, rank: int) -> tuple[list[ir.Node]
         "Slice",
         [
             value,
-            _constant(graph, [-1] * rank),
-            _constant(graph, [INT64_MIN] * rank),
-            _constant(graph, axes),
-            _constant(graph, [-1] * rank),
+            constant(graph, [-1] * rank),
+            constant(graph, [INT64_MIN] * rank),
+            constant(graph, axes),
+            constant(graph, [-1] * rank),
         ],
     )
     return [flip], flip.outputs[0]
@@ -112,23 +140,3 @@ def _zero(graph: ir.Graph) -> ir.Value:
         value = ir.Value(name=name, const_value=ir.tensor(np.float32(0), name=name))
         graph.register_initializer(value)
     return graph.initializers[name]
-
-
-def _constant(graph: ir.Graph, numbers: list[int]) -> ir.Value:
-    name = f"gradient/constant_{len(graph.initializers)}"
-    value = ir.Value(name=name, const_value=ir.tensor(numbers, ir.DataType.INT64, name=name))
-    graph.register_initializer(value)
-    return value
-
-
-def _replace(
-    graph: ir.Graph, node: ir.Node, made: list[ir.Node], values: dict[int, ir.Value]
-) -> None:
-    graph.insert_before(node, made)
-    for index, new in values.items():
-        old = node.outputs[index]
-        name = old.name
-        ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
-        old.name, new.name = f"{name}/replaced", name
-        new.type, new.shape = old.type, old.shape
-    graph.remove(node, safe=True)

@@ -127,8 +127,7 @@ def _binary_cross_entropy(
 
 def _squared_error(value: ir.Value, teacher: ir.Value, inner: ir.Value, axis: int) -> list[ir.Node]:
     difference = ir.node("Sub", [value, teacher])
-    scaled = ir.node("Mul", [difference.outputs[0], inner])
-    return [difference, scaled, ir.node("Mul", [scaled.outputs[0], scaled.outputs[0]])]
+    return [difference, ir.node("Mul", [difference.outputs[0], difference.outputs[0]])]
 
 
 _TERMS = {
