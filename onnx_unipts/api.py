@@ -49,6 +49,7 @@ from onnx_unipts.report.document import (
 )
 from onnx_unipts.report.figures import output_samples, picked_samples, weight_histograms
 from onnx_unipts.report.runs import FIGURES, REPORT, write_report_page
+from onnx_unipts.report.zeros import zeros_against
 from onnx_unipts.result import Result
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.targets import Target, choose_targets, with_measured
@@ -218,12 +219,10 @@ def evaluate(
         for name, value in zip(("dense", "sparse"), measured, strict=True)
         if value is not None
     }
-    weights = find_prunable(other)
-    keys = [weight.key for weight in weights if weight.pruned]
     return evaluation_document(
         describe_file(dense, data_files(dense)),
         describe_file(sparse, data_files(sparse)),
-        layer_sparsities(weights, read_tensors(other, keys)),
+        zeros_against(model, other),
         compare(targets, *outputs),
         accuracy,
         _data_facts(loaded),

@@ -33,6 +33,7 @@ FIRST_SPARSITY = 0.9
 HIGHEST_SPARSITY = 0.995
 SIZE_ESTIMATES = 6
 SIZE_TRIALS = 3
+FINEST_STEP = 0.001
 # An estimate of a size may be off by this share before the trial that counts.
 SIZE_MARGIN = 0.01
 
@@ -230,7 +231,9 @@ class _Search:
                 f"sparsity {sparsity:g} would be {self._goal.shown(known[sparsity])}"
             )
             following = _next_sparsity(known, limit)
-            if following in known:
+            while known.get(following, limit) > limit:
+                following = round(following + FINEST_STEP, 3)
+            if following in known or following > HIGHEST_SPARSITY:
                 break
             sparsity = following
         sparsity = min((s for s, size in known.items() if size <= limit), default=sparsity)

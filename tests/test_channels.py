@@ -444,6 +444,7 @@ PRUNED = {
 def compressed(tmp_path: Path, **options) -> api.Result:
     path = saved(network(CLASSIFIER, classifier_tensors()), tmp_path)
     settings = PRUNED | options.pop("settings", {})
+    options = {"format": "dense"} | options
     return api.compress(
         path, sparsity=0.9, settings=settings, data={"x": images()}, jobs=1, **options
     )
@@ -471,6 +472,21 @@ def test_compress_removes_dead_channels_and_reports_them(tmp_path: Path):
     assert cut.report["sparsity"] == kept.report["sparsity"]
     assert cut.report["accuracy"] == kept.report["accuracy"]
     assert json.loads((cut.run_dir / "report.json").read_text())["dead_channels"] == facts
+
+
+def test_by_default_channels_go_and_evaluate_counts_what_went_as_zeros(tmp_path: Path):
+    sparse = compressed(tmp_path, format=None)
+    assert sparse.output is not None
+    facts = sparse.report["dead_channels"]
+    assert facts["removed"] > 0
+    counted = api.evaluate(tmp_path / "m.onnx", sparse.output, data={"x": images()}, jobs=1)
+    assert counted["sparsity"]["weights"] == sparse.report["sparsity"]["weights"]
+    assert counted["sparsity"]["zeros"] >= sparse.report["sparsity"]["zeros"]
+    assert counted["fidelity"]["sparse"]["agreement"] is not None
+    stored = {w["name"]: w["shape"] for w in api.inspect(sparse.output)["weights"]}
+    cut = {t["name"]: t["shape_after"] for t in facts["tensors"]}
+    assert all(list(shape) == cut.get(name, list(shape)) for name, shape in stored.items())
+    assert any(name in cut for name in stored)
 
 
 def test_patterns_that_would_fall_apart_refuse_elimination(tmp_path: Path):

@@ -395,7 +395,8 @@ def test_a_dry_run_writes_nothing(tmp_path: Path):
 
 def test_without_data_synthetic_inputs_serve_and_the_report_warns(tmp_path: Path):
     path = saved(classifier(), tmp_path)
-    result = api.compress(path, sparsity=0.9, settings=UNTRAINED | {"num_samples": 64}, jobs=1)
+    chosen = UNTRAINED | {"num_samples": 64}
+    result = api.compress(path, sparsity=0.9, settings=chosen, jobs=1, format="dense")
     assert result.output is not None
     assert zeros_in(result.output, "w1", "w2", "w3") == floor_of(0.9, PRUNABLE)
     assert any("synthetic" in warning for warning in result.report["warnings"])
@@ -527,7 +528,7 @@ CHILD = """
         sys.addaudithook(watch)
     onnx_unipts.compress(
         model, sparsity=0.8, data={"x": np.load(data)}, settings=json.loads(settings), jobs=2,
-        progress=Killed(),
+        format="dense", progress=Killed(),
     )
 """
 

@@ -50,6 +50,7 @@ def run(name: str, model: onnx.ModelProto, directory: Path, x: np.ndarray) -> ap
         data={"x": x},
         settings=chosen,
         jobs=1,
+        format="dense",
     )
 
 
@@ -85,8 +86,9 @@ def test_training_goes_on_from_reconstructed_layers(recovery: str, tmp_path: Pat
         "allocation.method": "lamp",
     }
     result = api.compress(
-        saved(classifier(), tmp_path), sparsity=0.7, data={"x": images()}, settings=chosen, jobs=1
-    )
+        saved(classifier(), tmp_path), sparsity=0.7, data={"x": images()}, settings=chosen, jobs=1,
+        format="dense",
+    )  # fmt: skip
     assert zeros_in(result.output, ("w1", "w2", "w3")) == int(0.7 * 824)
     assert result.report["training"]["steps"] == 6
 

@@ -67,8 +67,8 @@ EXAMPLES = examples(
     "file_format",
     type=click.Choice(["packed", "dense", "sparse-initializer", "ort"]),
     heading="Output",
-    help="How zeros are stored: dense (the default), packed (small, unpacked by any runtime when "
-    "it loads the model), sparse-initializer (onnxruntime only), or ort (for onnxruntime mobile, "
+    help="How zeros are stored: packed (the default: small, unpacked by any runtime when it loads "
+    "the model), dense, sparse-initializer (onnxruntime only), or ort (for onnxruntime mobile, "
     "with its operator configuration).",
 )
 @storage_options

@@ -12,7 +12,7 @@ from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 
 __all__ = ["DEFAULT", "choose_storage", "default_output", "required_operators"]
 
-DEFAULT = "dense"
+DEFAULT = "packed"
 
 
 def choose_storage(
