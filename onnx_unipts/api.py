@@ -34,6 +34,7 @@ from onnx_unipts.graph.model import load_model, read_tensors, serialize
 from onnx_unipts.graph.prunable import find_prunable
 from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.job import Job, prepare_job
+from onnx_unipts.latency import measure_latency
 from onnx_unipts.output_file import atomic_path, check_output_file
 from onnx_unipts.pipeline import Outcome, SearchOutcome, run_compression, run_search
 from onnx_unipts.progress import Progress, Quiet
@@ -326,8 +327,12 @@ def _report(job: Job, outcome: Outcome) -> tuple[Report, dict[str, Any]]:
         "images": len(outcome.losses) * job.recipe.training.batch_size,
         "replicas": job.replicas,
         "loss": outcome.losses,
+        "history": outcome.history,
         "untrained": outcome.untrained,
     }
+    report.latency = measure_latency(
+        job.path, job.output, data.batch(np.arange(1)), job.cores, job.own_batching
+    )
     report.memory_peak_bytes = _peak_memory()
     return report, _figures(job, sparse, targets, outputs, data)
 

@@ -53,9 +53,16 @@ class Finished:
 
 
 def finished(
-    job: Job, student: Student, tensors: Mapping[str, np.ndarray], kept: Mapping[str, int]
+    job: Job,
+    student: Student,
+    tensors: Mapping[str, np.ndarray],
+    kept: Mapping[str, int],
+    samples: int = RECALIBRATION_SAMPLES,
 ) -> dict[str, np.ndarray]:
-    """Return ``tensors`` with the zeros asked for, and the statistics that belong to them."""
+    """Return ``tensors`` with the zeros asked for, and the statistics that belong to them.
+
+    Those are of so many ``samples`` at most.
+    """
     final = dict(tensors)
     for name in student.prunable:
         mask = job.masking.mask(name, final[name], kept[name])
@@ -63,9 +70,7 @@ def finished(
     settings = job.recipe.training
     augment = settings.augment and settings.epochs > 0
     size = student.divided(settings.batch_size)
-    return final | recalibrate(
-        student, final, job.data, size, RECALIBRATION_SAMPLES, job.cores, augment
-    )
+    return final | recalibrate(student, final, job.data, size, samples, job.cores, augment)
 
 
 def finish(

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -68,12 +69,13 @@ class Outcome:
     """What a compression found out, beside the file it wrote.
 
     ``before_recovery`` is the dense model with the same numbers of weights removed, not trained;
-    None where that is what was written.
+    None where that is what was written. ``history`` is what `Course` measured.
     """
 
     search: SearchOutcome
     before_recovery: ir.Model | None
     losses: list[float]
+    history: Sequence[Mapping[str, Any]]
     training_seconds: float
     untrained: list[str]
     finished: Finished
@@ -129,7 +131,9 @@ def _compress(job: Job, run: RunDirectory, student: Student) -> Outcome:
         document = allocation_document(job.sparsity, method, recovery.kept, sizes)
         run.write_json("allocation.json", document)
     done = finish(job, student, recovery.tensors, recovery.kept)
-    return Outcome(search, before, recovery.losses, seconds, recovery.untrained, done)
+    return Outcome(
+        search, before, recovery.losses, recovery.history, seconds, recovery.untrained, done
+    )
 
 
 def _only_prune(job: Job, run: RunDirectory, unscored: str = UNSCORED) -> Outcome:
@@ -147,7 +151,7 @@ def _only_prune(job: Job, run: RunDirectory, unscored: str = UNSCORED) -> Outcom
     run.write_json("allocation.json", document)
     search = SearchOutcome(kept, time.monotonic() - began, 0, 0, [])
     done = finish_untrained(job, _pruned_only(job, dense, kept, job.masking), kept)
-    return Outcome(search, None, [], 0.0, list(job.keys), done)
+    return Outcome(search, None, [], [], 0.0, list(job.keys), done)
 
 
 def _plain(array: np.ndarray, zero: int) -> np.ndarray:

@@ -6,15 +6,16 @@ cannot be trusted at all, the pruned model stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from onnx_unipts.allocation.problem import Kept
 from onnx_unipts.callbacks import Epoch
+from onnx_unipts.course import Course
 from onnx_unipts.evaluation import run_samples
-from onnx_unipts.finish import finished, pruned_exactly
+from onnx_unipts.finish import RECALIBRATION_SAMPLES, finished, pruned_exactly
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.job import Job
@@ -35,6 +36,8 @@ CHECK_BATCH = 4
 # Samples on which training is judged, so many in a run.
 COMPARED_SAMPLES = 256
 COMPARED_BATCH = 128
+# Samples of the statistics with which the model is measured in between.
+QUICK_SAMPLES = 512
 # The attempts at training, each at a tenth of the learning rate before.
 ATTEMPTS = 4
 SLOWER = 0.1
@@ -50,6 +53,7 @@ class Recovery(NamedTuple):
     kept: Kept
     losses: list[float]
     untrained: list[str]
+    history: Sequence[Mapping[str, Any]] = ()
 
 
 def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recovery:
@@ -60,13 +64,20 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
     if settings.epochs == 0 or not student.trained or not _check(job, student, kept):
         return untrained[0]._replace(untrained=unfitted)
     divergence_of = _DivergenceFromDense(job, student)
+    course = Course(
+        job,
+        run,
+        student,
+        lambda state: _settled(job, student, state, kept, QUICK_SAMPLES).tensors,
+    )
     least = min(divergence_of(each.tensors) for each in untrained)
     for attempt in range(_attempt(run), ATTEMPTS):
         rate = settings.learning_rate * SLOWER**attempt
-        state, unreached = _trained(job, run, student, kept, start, attempt, rate)
+        course.add(attempt, Checkpoint(0, dict(start)))
+        state, unreached = _trained(job, run, student, kept, start, attempt, rate, course)
         recovery = _settled(job, student, state, kept)
         if divergence_of(recovery.tensors) <= least:
-            return recovery._replace(untrained=unreached)
+            return recovery._replace(untrained=unreached, history=course.of(attempt))
         job.warn(f"at a learning rate of {rate:g} training leads away from the dense model")
     return min(untrained, key=lambda each: divergence_of(each.tensors))
 
@@ -82,13 +93,19 @@ def _untrained(
     return [settled, Recovery({**dense, **pruned}, kept, [], list(student.prunable))]
 
 
-def _settled(job: Job, student: Student, state: Checkpoint, kept: Kept) -> Recovery:
+def _settled(
+    job: Job,
+    student: Student,
+    state: Checkpoint,
+    kept: Kept,
+    samples: int = RECALIBRATION_SAMPLES,
+) -> Recovery:
     """Return the trained tensors, pruned; a recovery may have changed what each keeps."""
     recovery = RECOVERIES[job.recipe.training.recovery](student, kept)
     recovery.begin(state.tensors)
     tensors, counts = recovery.settle(state.tensors)
     settled = {**kept, **counts}
-    final = finished(job, student, tensors, settled)
+    final = finished(job, student, tensors, settled, samples)
     return Recovery(final, settled, state.losses, list(student.prunable))
 
 
@@ -136,6 +153,7 @@ def _trained(
     start: Mapping[str, np.ndarray],
     attempt: int,
     rate: float,
+    course: Course,
 ) -> tuple[Checkpoint, list[str]]:
     """Train all epochs from the start, or from where an interrupted run of this attempt was.
 
@@ -156,6 +174,7 @@ def _trained(
             if not _is_finite(reached) and attempt + 1 < ATTEMPTS:
                 return reached, unreached
             _require_finite(reached, settings.learning_rate)
+            course.add(attempt, reached)
             _save_state(run, reached, attempt)
             losses = reached.losses[len(state.losses) :]
             job.callbacks.epoch(Epoch(reached.epoch, settings.epochs, losses))

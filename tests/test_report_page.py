@@ -116,6 +116,18 @@ def test_the_page_shows_every_part_of_the_run(runs: list[Path]):
     assert page.count('alt="sample ') >= 8
     assert "temperature: 4.0" in page
     assert report["model"]["sha256"] in page
+    assert f"{report['latency']['sparse_ms']:.3g} ms" in page
+
+
+def test_the_page_shows_what_every_epoch_came_to(runs: list[Path]):
+    report = read_report(runs[0])
+    history = report["training"]["history"]
+    assert [point["epoch"] for point in history] == [0, 1, 2]
+    assert history[-1]["step"] == report["training"]["steps"]
+    assert history[-1]["accuracy"] == pytest.approx(report["accuracy"]["after_recovery"], abs=0.02)
+    page = (runs[0] / "report.html").read_text(encoding="utf-8")
+    assert "Accuracy in training" in page
+    assert f"<title>step {history[1]['step']}: {100 * history[1]['accuracy']:.2f} %" in page
 
 
 def test_report_rebuilds_the_page_and_prints_the_run(runs: list[Path]):

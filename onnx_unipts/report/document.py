@@ -72,7 +72,10 @@ class Outcome:
         measured_on: the same for the data that fidelity and accuracy were measured on.
         time: ``search_seconds``, ``training_seconds``, ``total_seconds``.
         search: ``evaluations``, ``images``, ``best_by_generation``.
-        training: ``steps``, ``images``, ``loss``.
+        training: ``steps``, ``images``, ``loss`` by step, and ``history`` by epoch: ``epoch``,
+            ``step``, ``samples``, ``divergence``, ``agreement``, ``accuracy`` as if it ended there.
+        latency: of one run of the dense and the sparse file, see
+            `onnx_unipts.latency.measure_latency`; empty where it was not measured.
         memory_peak_bytes: the largest resident size of the process.
         eliminated: the dead channels that were removed; None where they were to stay.
         storage: how the file stores the weights, see `storage_facts`.
@@ -94,6 +97,7 @@ class Outcome:
     time: Mapping[str, float] = field(default_factory=dict)
     search: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
+    latency: Mapping[str, Any] = field(default_factory=dict)
     memory_peak_bytes: int | None = None
     eliminated: Elimination | None = None
     storage: Mapping[str, Any] = field(default_factory=dict)
@@ -118,6 +122,7 @@ def report_document(outcome: Outcome) -> dict[str, Any]:
             "time": outcome.time,
             "search": outcome.search,
             "training": outcome.training,
+            "latency": outcome.latency or None,
             "memory_peak_bytes": outcome.memory_peak_bytes,
             "dead_channels": _dead_channels(outcome.eliminated),
             "storage": outcome.storage or None,

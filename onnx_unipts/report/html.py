@@ -12,6 +12,7 @@ import jinja2
 from onnx_unipts.report.plots import Line, histogram_path, line_plot, smoothed
 from onnx_unipts.report.text import (
     goal_text,
+    latency_note,
     measured_text,
     number,
     percent,
@@ -26,6 +27,7 @@ __all__ = ["render", "report_page", "result_fragment"]
 Document = Mapping[str, Any]
 
 STAGES = {"dense": "dense", "before_recovery": "before recovery", "after_recovery": "sparse"}
+LATENCIES = {"dense": "dense_ms", "sparse": "sparse_ms"}
 STYLES = {"dense": "dense", "before_recovery": "before", "after_recovery": "after"}
 
 
@@ -46,6 +48,7 @@ def report_page(report: Document, figures: Document | None = None) -> str:
         layers=_layers(report["sparsity"]),
         search=_search_plot(report),
         training=_training_plot(report),
+        course=_course_plot(report),
         histograms=_histograms(figures),
         samples=figures.get("samples") or [],
         stages=STAGES,
@@ -227,6 +230,25 @@ def _training_plot(report: Document) -> Any:
     return line_plot(lines, "step", "loss", logarithmic=True)
 
 
+def _course_plot(report: Document) -> Any:
+    """Return how good the model would have been at each epoch, by what is known of it."""
+    history = (report.get("training") or {}).get("history") or []
+    for key in ("accuracy", "agreement"):
+        points = [(point["step"], point[key]) for point in history if point.get(key) is not None]
+        if len(points) < 2:
+            continue
+        titles = [f"step {step}: {percent(value)}" for step, value in points]
+        dense = (report.get("accuracy") or {}).get("dense") if key == "accuracy" else None
+        ends = [] if dense is None else [(points[0][0], dense), (points[-1][0], dense)]
+        lines = [
+            Line("dense", ends, "dense"),
+            Line("sparse", points, "after", dots=True, titles=titles),
+        ]
+        plot = line_plot([line for line in lines if line.points], "step", key, percent=True)
+        return {"plot": plot, "title": key.capitalize(), "samples": history[0]["samples"]}
+    return None
+
+
 def _histograms(figures: Document) -> list[dict[str, Any]]:
     found = []
     for layer in figures.get("histograms") or []:
@@ -260,19 +282,13 @@ def _files(report: Document) -> list[tuple[str, str, str, str]]:
     ]
 
 
-def _latency(report: Document) -> list[tuple[str, str]]:
-    """Return what is known of latency, one row per number, whatever it is called."""
-    return list(_leaves(report.get("latency") or {}))
-
-
-def _leaves(document: Any, prefix: str = "") -> Any:
-    if isinstance(document, Mapping):
-        for key, value in document.items():
-            yield from _leaves(value, f"{prefix} {key}".strip().replace("_", " "))
-    elif isinstance(document, int | float) and not isinstance(document, bool):
-        yield prefix, f"{document:.4g}"
-    elif isinstance(document, str):
-        yield prefix, document
+def _latency(report: Document) -> dict[str, Any] | None:
+    """Return what one run takes, and how that was measured."""
+    latency = report.get("latency")
+    if not latency:
+        return None
+    rows = [(name, f"{latency[key]:.3g} ms") for name, key in LATENCIES.items()]
+    return {"rows": rows, "note": latency_note(latency)}
 
 
 def _facts(report: Document) -> list[tuple[str, str]]:

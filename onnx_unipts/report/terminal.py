@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from onnx_unipts.report.text import goal_text
+from onnx_unipts.report.text import goal_text, latency_note
 from onnx_unipts.report.text import number as _number
 from onnx_unipts.report.text import percent as _percent
 from onnx_unipts.report.text import seconds_text as _seconds
@@ -333,6 +333,12 @@ def _facts(report: Document, verb: str) -> Table:
         )
     if spent:
         facts.add_row("time", ", ".join(spent))
+    if latency := report.get("latency"):
+        facts.add_row(
+            "latency",
+            f"dense {latency['dense_ms']:.3g} ms, sparse {latency['sparse_ms']:.3g} ms; "
+            + latency_note(latency),
+        )
     if report.get("memory_peak_bytes"):
         facts.add_row("peak memory", _bytes(report["memory_peak_bytes"]))
     if report.get("goal"):

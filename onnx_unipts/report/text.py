@@ -7,6 +7,7 @@ from typing import Any
 
 __all__ = [
     "goal_text",
+    "latency_note",
     "measured_text",
     "number",
     "percent",
@@ -61,3 +62,13 @@ def seconds_text(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
+
+
+def latency_note(latency: Mapping[str, Any]) -> str:
+    """Return how a latency was measured."""
+    runs, samples, threads = (latency[key] for key in ("runs", "samples", "threads"))
+    return (
+        f"median of {runs} run{'s'[: runs > 1]} of {samples} sample{'s'[: samples > 1]} on "
+        f"{threads} thread{'s'[: threads > 1]}, {latency['runtime']}, to which zeros are numbers "
+        "like others"
+    )

@@ -1,0 +1,100 @@
+"""The course of a training: how good the model would be if it ended at each of the epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from onnx_unipts.calibration import CalibrationData
+from onnx_unipts.evaluation import compare, measure_accuracy, outputs_of
+from onnx_unipts.graph.cleanup import runnable
+from onnx_unipts.graph.model import serialize
+from onnx_unipts.job import Job
+from onnx_unipts.run_directory import RunDirectory
+from onnx_unipts.student import Student, write_back
+from onnx_unipts.targets import Target, choose_targets, with_measured
+from onnx_unipts.training.ort import file_session, inference_session
+from onnx_unipts.training.trainer import Checkpoint
+
+__all__ = ["Course"]
+
+SAMPLES = 1000
+# Bytes of weights that are written out again at every epoch, at most.
+LARGEST = 2**28
+
+
+class Course:
+    """Measures the model at the epochs of a training, and remembers it in the journal of the run.
+
+    On the evaluation data, or some of the calibration data where there is none. Nothing that is
+    measured here changes the training.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        run: RunDirectory,
+        student: Student,
+        settle: Callable[[Checkpoint], Mapping[str, np.ndarray]],
+    ) -> None:
+        """``settle`` returns the student's tensors that training would leave, were this its end."""
+        self._job, self._run, self._student = job, run, student
+        self._settle = settle
+
+    def add(self, attempt: int, state: Checkpoint) -> None:
+        """Measure what the training is at in ``state``, unless that is known or takes too much."""
+        known = any(point["epoch"] == state.epoch for point in self.of(attempt))
+        if known or sum(tensor.nbytes for tensor in self._student.tensors.values()) > LARGEST:
+            return
+        measured = self._measure(self._settle(state))
+        self._run.append(
+            "epoch", attempt=attempt, epoch=state.epoch, step=len(state.losses), **measured
+        )
+        if state.epoch > 0:
+            self._job.progress.message(f"epoch {state.epoch}: {_text(measured)}")
+
+    def of(self, attempt: int) -> list[dict[str, Any]]:
+        """Return what was measured in ``attempt``, by epoch: see ``training.history``."""
+        return [
+            {key: value for key, value in entry.items() if key not in ("kind", "attempt")}
+            for entry in self._run.entries("epoch")
+            if entry["attempt"] == attempt
+        ]
+
+    def _measure(self, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        model = self._job.load()
+        write_back(self._student, model, tensors)
+        session = inference_session(
+            serialize(runnable(with_measured(model, self._targets))), self._job.cores
+        )
+        outputs = outputs_of(session, self._targets, self._data, self._job.own_batching)
+        measured = asdict(compare(self._targets, self._dense, outputs))
+        accuracy = measure_accuracy(self._targets, outputs, self._data.labels)
+        return {**measured, "accuracy": None if accuracy is None else accuracy.value}
+
+    @cached_property
+    def _targets(self) -> list[Target]:
+        return choose_targets(self._job.dense, self._job.recipe.training.losses)
+
+    @cached_property
+    def _data(self) -> CalibrationData:
+        data = self._job.eval_data or self._job.data
+        order = np.random.default_rng(0).permutation(len(data))
+        return data.subset(np.sort(order[: self._student.affordable(SAMPLES)]))
+
+    @cached_property
+    def _dense(self) -> dict[str, np.ndarray]:
+        session = file_session(self._job.path, self._job.cores, self._targets)
+        return outputs_of(session, self._targets, self._data, self._job.own_batching)
+
+
+def _text(measured: Mapping[str, Any]) -> str:
+    if measured["accuracy"] is not None:
+        return f"accuracy {measured['accuracy']:.2%} on {measured['samples']} samples"
+    if measured["agreement"] is not None:
+        return f"agreement {measured['agreement']:.2%} on {measured['samples']} samples"
+    return f"divergence {measured['divergence']:.4g} on {measured['samples']} samples"
