@@ -22,7 +22,7 @@ REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 # What snippets for other environments import.
-FRAMEWORKS = ("torch", "tensorflow", "tf2onnx")
+FRAMEWORKS = ("torch", "tensorflow", "tf2onnx", "olive")
 
 
 def blocks(page: Path, language: str) -> list[str]:
