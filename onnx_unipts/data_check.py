@@ -35,6 +35,7 @@ LEAST_SAMPLES = 16  # fewer say nothing about a distribution
 # found in nearly all, swapped channels (which cost them 5 and 12 points) in most random subsets.
 SUSPICIOUS, CERTAIN = 1.0, 3.0  # standard errors
 LEAST_GAIN = 0.03  # nats
+SHARPEST, SHARPENING_STEPS = 1e4, 30
 
 
 def value_ranges(data: CalibrationData) -> list[str]:
@@ -129,7 +130,7 @@ class _Look:
         for start in range(0, len(rows), self.count):
             batch = self._data.batch(rows[start : start + self.count])
             if other is not None:
-                batch = {name: other(values) for name, values in batch.items()}
+                batch = {name: other.prepare(values) for name, values in batch.items()}
             parts.append(run_samples(self._session, self._names, batch))
         joined = [np.concatenate(values) for values in zip(*parts, strict=True)]
         outputs = dict(zip(self._names, joined, strict=True))
@@ -176,6 +177,22 @@ class _Belief:
         mean = probability.reshape(-1, self.classes).mean(axis=0)
         each = (probability * (self.logarithms - np.log(mean + 1e-30))).sum(axis=-1)
         return each.reshape(len(each), -1).mean(axis=1)
+
+    def sharpened(self, entropy: float) -> _Belief:
+        """Return the belief at the temperature, of 1 at most, that has that mean entropy."""
+        low, high = 1.0, SHARPEST
+        if self.entropy.mean() <= entropy:
+            return self
+        for _ in range(SHARPENING_STEPS):
+            middle = math.sqrt(low * high)
+            if self._at(middle).entropy.mean() > entropy:
+                low = middle
+            else:
+                high = middle
+        return self._at(high)
+
+    def _at(self, factor: float) -> _Belief:
+        return _Belief(log_softmax(factor * self.logarithms))
 
 
 def _constant_outputs(look: _Look, targets: Sequence[Target]) -> list[str]:
@@ -226,7 +243,7 @@ def _better_alternative(look: _Look, target: Target) -> list[str]:
     given = look.belief(target)
     gains: dict[str, float] = {}
     for remedy, other in look.others.items():
-        gain, errors = _gain(given, look.belief(target, other=other))
+        gain, errors = _gain(given, look.belief(target, other=other), other)
         if gain > LEAST_GAIN and errors > SUSPICIOUS:
             gains[remedy] = gain
     if not gains:
@@ -234,7 +251,7 @@ def _better_alternative(look: _Look, target: Target) -> list[str]:
     best = max(gains, key=lambda remedy: gains[remedy])
     given = look.belief(target, look.more)
     belief = look.belief(target, look.more, look.others[best])
-    gain, errors = _gain(given, belief)
+    gain, errors = _gain(given, belief, look.others[best])
     before, after = (_share_right(look, each) for each in (given, belief))
     if gain <= LEAST_GAIN or errors <= CERTAIN or (before or 0) > (after or 0):
         return []
@@ -248,9 +265,16 @@ def _better_alternative(look: _Look, target: Target) -> list[str]:
     ]
 
 
-def _gain(given: _Belief, other: _Belief) -> tuple[float, float]:
-    """Return the gain in information from ``given`` to ``other``, in nats and standard errors."""
-    gains = other.information - given.information
+def _gain(given: _Belief, found: _Belief, other: Alternative) -> tuple[float, float]:
+    """Return the gain in information from ``given`` to what was ``found`` with ``other`` inputs.
+
+    In nats and standard errors. Where the values have another scale, both are made as sure as the
+    surer one is: larger inputs alone make larger scores, and surer answers that are the same.
+    """
+    if other.rescales:
+        entropy = min(float(belief.entropy.mean()) for belief in (given, found))
+        given, found = given.sharpened(entropy), found.sharpened(entropy)
+    gains = found.information - given.information
     error = gains.std() / math.sqrt(len(gains))
     return float(gains.mean()), float(gains.mean() / (error + 1e-12))
 

@@ -87,6 +87,18 @@ def test_swapped_channels(fruit: Path):
     assert "is the preprocessing right?" in told
 
 
+def test_larger_values_that_only_make_the_model_surer_are_no_doubt(tmp_path: Path):
+    model = onnx.load(DIGITS / "digits.onnx")
+    for tensor in model.graph.initializer:
+        if tensor.name.startswith("classifier"):
+            softer = numpy_helper.to_array(tensor) * np.float32(0.2)
+            tensor.CopyFrom(numpy_helper.from_array(softer, tensor.name))
+    onnx.save(model, tmp_path / "softer.onnx")
+    told = said(tmp_path / "softer.onnx", "--data", DIGITS / "calibration.npz")
+    assert "values 0 to 1" in told
+    assert "Warning" not in told
+
+
 @needs_shared
 @pytest.mark.parametrize(
     ("options", "remedy"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,7 +19,16 @@ from onnx_unipts.calibration.presets import PRESETS
 
 __all__ = ["Alternative", "alternatives"]
 
-Alternative = Callable[[np.ndarray], np.ndarray]
+
+@dataclass(frozen=True)
+class Alternative:
+    """Another preparation: what turns a batch into one, and whether its values are larger or
+    smaller then.
+    """
+
+    prepare: Callable[[np.ndarray], np.ndarray]
+    rescales: bool = False
+
 
 # Values closer than this, in units of their spread, are the same preprocessing.
 SAME = 0.02
@@ -59,7 +69,7 @@ def _swapped(layout: Layout) -> Alternative:
     def swap(values: np.ndarray) -> np.ndarray:
         return np.ascontiguousarray(np.flip(values, channel_axis(layout)))
 
-    return swap
+    return Alternative(swap)
 
 
 def _other_ranges(given: Normalization, layout: Layout, channels: int) -> dict[str, Alternative]:
@@ -93,7 +103,7 @@ def _normalized_by(other: Normalization, given: Normalization, layout: Layout) -
         again = pixels * other.factor.reshape(shape) + other.offset.reshape(shape)
         return again.astype(values.dtype)
 
-    return normalize
+    return Alternative(normalize, rescales=True)
 
 
 def _guessed(values: np.ndarray, layout: Layout) -> Normalization | None:
