@@ -38,6 +38,7 @@ from onnx_unipts.latency import measure_latency
 from onnx_unipts.output_file import atomic_path, check_output_file
 from onnx_unipts.pipeline import Outcome, SearchOutcome, run_compression, run_search
 from onnx_unipts.progress import Progress, Quiet
+from onnx_unipts.quantization import check_quantizable
 from onnx_unipts.recipe import Recipe, load_recipe
 from onnx_unipts.report.document import Outcome as Report
 from onnx_unipts.report.document import (
@@ -45,6 +46,7 @@ from onnx_unipts.report.document import (
     evaluation_document,
     inspection_document,
     layer_sparsities,
+    quantization_facts,
     report_document,
     storage_facts,
 )
@@ -83,6 +85,7 @@ def compress(
     format: str | None = None,
     pack: str = "delta8",
     values: str = "stored",
+    quantize: str | None = None,
     save_recipe: ModelPath | None = None,
     dry_run: bool = False,
     command: str | None = None,
@@ -100,10 +103,11 @@ def compress(
     output. With ``resume`` a killed run goes on, to the same result as an unbroken one. ``jobs``
     is the number of cores to use. ``format`` is how zeros are stored: packed (the default where the
     model allows it), dense, sparse-initializer or ort; ``pack`` and ``values`` are what the
-    options ``--pack`` and ``--values`` say of packed weights. ``save_recipe`` names a file for the
-    recipe with all settings. ``dry_run`` checks everything and writes nothing else.
-    ``on_generation`` and ``on_epoch`` are called after every generation of the search and every
-    epoch of training; what they raise ends the run.
+    options ``--pack`` and ``--values`` say of packed weights. ``quantize`` is None or int8: the
+    sparse model is then quantised with the calibration data before it is stored. ``save_recipe``
+    names a file for the recipe with all settings. ``dry_run`` checks everything and writes nothing
+    else. ``on_generation`` and ``on_epoch`` are called after every generation of the search and
+    every epoch of training; what they raise ends the run.
 
     Raises `UsageError`, `UnsupportedModelError`, `BrokenEnvironmentError` or `TargetMissedError`,
     each with one clear line.
@@ -115,9 +119,12 @@ def compress(
         run_dir, jobs, backend, command, progress,
     )  # fmt: skip
     job.callbacks = Callbacks(on_generation, on_epoch)
-    job.storage, warning = choose_storage(job.dense, job.path, job.output, format, pack, values)
+    job.storage, warning = choose_storage(
+        job.dense, job.path, job.output, format, pack, values, quantize
+    )
     if warning:
         job.warn(warning)
+    check_quantizable(job)
     if save_recipe is not None:
         _save_recipe(job.recipe, Path(save_recipe))
     if dry_run:
@@ -312,6 +319,7 @@ def _report(job: Job, outcome: Outcome) -> tuple[Report, dict[str, Any]]:
     report.layers = layer_sparsities(job.weights, sparse)
     report.eliminated = outcome.finished.eliminated
     report.storage = storage_facts(report, outcome.finished.written, job.pruned)
+    report.quantization = quantization_facts(report, outcome.finished.quantized)
     data = job.eval_data or job.data.subset(_sample(len(job.data)))
     report.measured_on = _data_facts(data)
     targets = choose_targets(job.dense, job.recipe.training.losses)
@@ -350,8 +358,12 @@ def _outputs(
     if outcome.before_recovery is not None:
         pruned = serialize(runnable(with_measured(outcome.before_recovery, targets)))
         outputs["before_recovery"] = run(inference_session(pruned, job.cores))
+    if outcome.finished.floats is not None:
+        floats = serialize(runnable(with_measured(outcome.finished.floats, targets)))
+        outputs["before_quantization"] = run(inference_session(floats, job.cores))
     outputs["after_recovery"] = run(file_session(job.output, job.cores, targets))
-    outputs.setdefault("before_recovery", outputs["after_recovery"])
+    unrecovered = outputs.get("before_quantization", outputs["after_recovery"])
+    outputs.setdefault("before_recovery", unrecovered)
     return outputs
 
 
@@ -361,7 +373,8 @@ def _measure(
     """Compare the models before and after recovery with the dense one on ``data``."""
     fidelity = {
         stage: compare(targets, outputs["dense"], outputs[stage])
-        for stage in ("before_recovery", "after_recovery")
+        for stage in outputs
+        if stage != "dense"
     }
     accuracy = {
         stage: measured

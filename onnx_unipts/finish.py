@@ -11,6 +11,7 @@ import onnx_ir as ir
 from onnx_unipts.elimination import difference_from, tolerance, without_dead_channels
 from onnx_unipts.evaluation import run_samples
 from onnx_unipts.export import FORMATS, Storage, Written
+from onnx_unipts.export.qdq import Quantized
 from onnx_unipts.graph.channels import Elimination
 from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.errors import OnnxUniptsError, TargetMissedError
@@ -26,6 +27,7 @@ from onnx_unipts.graph.model import (
 )
 from onnx_unipts.graph.parameters import bind
 from onnx_unipts.job import Job
+from onnx_unipts.quantization import quantized
 from onnx_unipts.student import Student, batches_of, recalibrate, write_back
 from onnx_unipts.targets import expose
 from onnx_unipts.training.ort import file_session, inference_session
@@ -44,12 +46,14 @@ class Finished:
     """The pruned ``weights`` by key, in the shapes of the dense model, and what was cut from them.
 
     ``eliminated`` is None where dead channels were to stay; ``written`` says how the file stores
-    them.
+    them. ``quantized`` is what was written where that was quantised, ``floats`` the model before.
     """
 
     weights: dict[str, np.ndarray]
     eliminated: Elimination | None
     written: Written
+    quantized: Quantized | None = None
+    floats: ir.Model | None = None
 
 
 def finished(
@@ -108,11 +112,14 @@ def _write(
 ) -> Finished:
     _make_zeros_positive(job, model)
     smaller, eliminated = without_dead_channels(job, model, batch)
-    written = FORMATS[job.storage.format]().write(smaller.clone(), job.output, job.storage)
+    integers = None if job.storage.quantize is None else quantized(job, smaller)
+    final = smaller if integers is None else integers.model
+    written = FORMATS[job.storage.format]().write(final.clone(), job.output, job.storage)
     for warning in written.warnings:
         job.warn(warning)
-    _verify_file(job, model, kept, batch, cut=smaller is not model)
-    return Finished(read_tensors(model, job.keys), eliminated, written)
+    _verify_file(job, model if integers is None else final, kept, batch, whole=final is model)
+    floats = None if integers is None else smaller
+    return Finished(read_tensors(model, job.keys), eliminated, written, integers, floats)
 
 
 def _make_zeros_positive(job: Job, model: ir.Model) -> None:
@@ -152,18 +159,18 @@ def _verify_file(
     model: ir.Model,
     kept: Mapping[str, int],
     batch: Mapping[str, np.ndarray],
-    cut: bool,
+    whole: bool,
 ) -> None:
-    """Read the written file back, count its zeros unless channels were ``cut``, and run it."""
+    """Read the written file back, count its zeros if it holds all weights ``whole``, and run it."""
     if not is_ort_format(job.output):
         written = load_model(job.output)
-        if cut:
-            _verify_signature(job, written)
-        else:
+        if whole:
             _verify(job, written, kept)
+        else:
+            _verify_signature(job, written)
     session = file_session(job.output, job.cores)
     difference = difference_from(job, model, session, batch)
-    rounded = job.storage.values != "stored"
+    rounded = job.storage.values != "stored" or job.storage.quantize is not None
     if difference > (HALF_TOLERANCE if rounded else tolerance(job)):
         raise OnnxUniptsError(
             f"{job.output}: an output of the written file differs by {difference:.1e} from that of "
@@ -180,7 +187,11 @@ def _verify_signature(job: Job, model: ir.Model) -> None:
 def _changed_signature(dense: ir.Model, sparse: ir.Model) -> str | None:
     for kind in ("inputs", "outputs"):
         before, after = (
-            [(v.name, v.dtype, str(v.shape)) for v in getattr(model.graph, kind)]
+            [
+                (v.name, v.dtype, str(v.shape))
+                for v in getattr(model.graph, kind)
+                if not v.is_initializer()
+            ]
             for model in (dense, sparse)
         )
         if before != after:

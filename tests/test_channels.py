@@ -300,6 +300,28 @@ def test_dead_channels_make_others_dead():
     assert_same(model, smaller)
 
 
+@pytest.mark.parametrize(("groups", "left"), [(1, 20), (32, 32)])
+def test_wide_convolutions_keep_whole_blocks(groups: int, left: int):
+    """Of 32 channels 13 are dead: 20 stay, a multiple of 4, or 32, one of 16, where grouped."""
+    body = f"""{SIGNATURE} {{
+        c = Conv <pads = [1,1,1,1]> (x, w1, b1)
+        r = Relu (c)
+        d = Conv <pads = [1,1,1,1], group = {groups}> (r, w2, b2)
+        e = Conv (d, w3)
+        p = GlobalAveragePool (e)
+        y = Flatten (p)
+    }}"""
+    shapes = {"w1": (32, 3, 3, 3), "b1": (32,), "w2": (32, 32 // groups, 3, 3), "b2": (32,)}
+    tensors = draw(0, **shapes, w3=(4, 32, 1, 1))
+    tensors["w1"][:13] = 0
+    tensors["b1"][:13] = 0
+    tensors["w3"][:, :13] = 0
+    model = network(body, tensors)
+    smaller, shapes, _ = eliminated(model)
+    assert shapes["w1"][0] == shapes["w2"][0] == left
+    assert_same(model, smaller)
+
+
 def test_removal_refuses_what_has_to_stay():
     trace = trace_channels(ir.from_proto(network(CLASSIFIER, classifier_tensors())))
     _, pinned = trace.channels

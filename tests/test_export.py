@@ -307,3 +307,66 @@ def test_other_runtimes_compute_the_same_bits(
     result = runtimes.compare(python, library, list(files.values()), feeds, rounds=2)
     assert all(result["equal"]), result
     sys.modules.pop("runtimes")
+
+
+# Quantising
+
+
+def test_quantised_zeros_stay_zero_and_pack(tmp_path: Path):
+    source = saved(wide(sparsity=0.0), tmp_path)
+    sizes = {}
+    for name in ("dense", "packed"):
+        result = api.compress(
+            source, sparsity=0.9, data={"x": images()}, settings=UNTRAINED, jobs=2, format=name,
+            output=tmp_path / f"{name}.onnx", quantize="int8",
+        )  # fmt: skip
+        sizes[name] = result.report["output"]["bytes"] / result.report["model"]["bytes"]
+    report = result.report
+    assert sizes["packed"] < 0.09 < 0.25 < sizes["dense"] < 0.35
+    assert answers(tmp_path / "packed.onnx").tobytes() == answers(tmp_path / "dense.onnx").tobytes()
+    facts = {weight["name"]: weight for weight in report["quantization"]["weights"]}
+    stored = load_model(tmp_path / "packed.onnx").graph.initializers
+    for layer in report["sparsity"]["per_layer"]:
+        integers = stored[f"{layer['name']}_quantized"].const_value
+        assert integers is not None
+        assert integers.dtype.name == "INT8"
+        zeros = int((integers.numpy() == 0).sum())
+        assert facts[layer["name"]]["zeros"] == zeros >= facts[layer["name"]]["pruned"]
+        removed = layer["count"] - integers.numpy().size
+        assert zeros + removed >= layer["zeros"]
+    stages = report["fidelity"]
+    assert stages["before_quantization"]["divergence"] < stages["after_recovery"]["divergence"]
+    assert stages["after_recovery"]["agreement"] > 0.8
+    assert report["quantization"]["samples"] == 48
+
+
+def test_a_quantised_file_is_evaluated_by_the_weights_it_was_made_from(tmp_path: Path):
+    source = saved(wide(sparsity=0.0), tmp_path)
+    result = api.compress(
+        source, sparsity=0.9, data={"x": images()}, settings=UNTRAINED, jobs=2, quantize="int8"
+    )
+    assert result.output is not None
+    counted = api.evaluate(source, result.output, data={"x": images()}, jobs=1)["sparsity"]
+    assert counted["weights"] == result.report["sparsity"]["weights"]
+    assert counted["zeros"] >= result.report["sparsity"]["zeros"]
+    onnx_unipts.unpack(result.output, tmp_path / "plain.onnx")
+    onnx_unipts.pack(tmp_path / "plain.onnx", tmp_path / "again.onnx")
+    onnx_unipts.unpack(tmp_path / "again.onnx", tmp_path / "same.onnx")
+    assert (tmp_path / "plain.onnx").read_bytes() == (tmp_path / "same.onnx").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"quantize": "int4"}, "--quantize 'int4' is unknown; known: int8"),
+        ({"quantize": "int8", "values": "float16"}, "leave one out"),
+    ],
+)
+def test_quantisation_that_makes_no_sense_is_refused(
+    options: dict[str, Any], message: str, tmp_path: Path
+):
+    with pytest.raises(UsageError, match=message):
+        api.compress(
+            saved(classifier(), tmp_path), sparsity=0.8, data={"x": images()}, jobs=2,
+            settings=UNTRAINED, **options,
+        )  # fmt: skip

@@ -119,6 +119,7 @@ def test_search_takes_the_options_that_the_table_lists_but_those_of_the_output()
         "--format",
         "--pack",
         "--values",
+        "--quantize",
         "--save-recipe",
         "--eval-data",
         "--target",

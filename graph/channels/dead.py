@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
+from onnx_unipts.graph.channels.blocks import in_whole_blocks
 from onnx_unipts.graph.channels.removal import remove_channels
 from onnx_unipts.graph.channels.trace import Trace, trace_channels
 
@@ -34,12 +35,13 @@ class Elimination:
 
 
 def eliminate_dead_channels(model: ir.Model) -> Elimination:
-    """Remove all dead channels of the main graph of ``model``; in place.
+    """Remove the dead channels of the main graph of ``model``; in place.
 
     A channel is dead if all weights that read it are zero, or if it is constant and zero, or
     constant and its readers can take it up in their biases. Removing some can make others dead, so
-    that it is repeated until none is. The outputs stay, up to rounding; no operator is removed, and
-    every tensor keeps at least one channel.
+    that it is repeated until none is. Some stay where a convolution would be slower without them
+    (`in_whole_blocks`). The outputs stay, up to rounding; no operator is removed, and every tensor
+    keeps at least one channel.
     """
     result = Elimination()
     for number in range(MOST_ROUNDS):
@@ -48,11 +50,13 @@ def eliminate_dead_channels(model: ir.Model) -> Elimination:
             channel, pinned = trace.channels
             result.channels = len(np.unique(channel[~pinned]))
         dead = dead_channels(trace)
-        if not len(dead):
+        gone = in_whole_blocks(trace, dead)
+        result.dead = result.removed + len(dead)
+        if not len(gone):
             break
-        for name, (before, after) in remove_channels(trace, dead).items():
+        for name, (before, after) in remove_channels(trace, gone).items():
             result.shapes[name] = (result.shapes.get(name, (before,))[0], after)
-        result.dead = result.removed = result.removed + len(dead)
+        result.removed += len(gone)
     return result
 
 

@@ -11,15 +11,11 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.graph.channels import CannotTraceError, Trace, trace_channels
+from onnx_unipts.graph.channels.blocks import BLOCK
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.prunable import PrunableWeight
 
 __all__ = ["Channels", "Space", "find_channels"]
-
-# Runtimes compute convolutions in blocks of output channels, 16 of them with AVX-512, and only if
-# the numbers of channels are multiples of 4. Measured there: 13 of 16 channels took 1.2 times as
-# long as 16, 12 as long as 16, 24 of 32 as long as 32.
-BLOCK = 16
 
 
 @dataclass(frozen=True)

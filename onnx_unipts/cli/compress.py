@@ -21,6 +21,7 @@ from onnx_unipts.cli.options import (
     method_options,
     model_argument,
     option,
+    output_option,
     run_options,
     show_options,
     storage_options,
@@ -54,13 +55,8 @@ EXAMPLES = examples(
 
 @click.command(cls=Command, short_help="Make a model sparse.", epilog=EXAMPLES)
 @model_argument()
-@option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    heading="Output",
-    help="The sparse model; default: <model stem>.sparse.onnx beside the model, or .sparse.ort.",
+@output_option(
+    "The sparse model; default: <model stem>.sparse.onnx beside the model, or .sparse.ort."
 )
 @option(
     "--format",
@@ -72,6 +68,13 @@ EXAMPLES = examples(
     "with its operator configuration).",
 )
 @storage_options
+@option(
+    "--quantize",
+    type=click.Choice(["int8"]),
+    heading="Output",
+    help="Quantise the sparse model on the calibration data before it is stored: weights and "
+    "activations in 8 bits, zeros stay zero.",
+)
 @option(
     "--save-recipe",
     type=click.Path(path_type=Path),
@@ -110,6 +113,7 @@ def compress(
     model: Path,
     output: Path | None,
     file_format: str | None,
+    quantize: str | None,
     save_recipe: Path | None,
     target: str | None,
     sweep: tuple[float, ...] | None,
@@ -152,6 +156,7 @@ def compress(
         "format": file_format,
         "pack": storage.pack,
         "values": storage.values,
+        "quantize": quantize,
         "progress": show.progress(),
         "save_recipe": save_recipe,
         "dry_run": run.dry_run,

@@ -30,6 +30,7 @@ __all__ = [
     "method_options",
     "model_argument",
     "option",
+    "output_option",
     "run_options",
     "show_options",
     "storage_options",
@@ -248,6 +249,18 @@ def examples(*pairs: tuple[str, str]) -> str:
 def model_argument(name: str = "model") -> Decorator:
     """Return the decorator that adds the path of a model file that exists."""
     return click.argument(name, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+
+
+def output_option(help: str) -> Decorator:
+    """Return the decorator that adds the path of the file to write."""
+    return option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        heading="Output",
+        help=help,
+    )
 
 
 def _verbose(ctx: click.Context, parameter: click.Parameter, value: bool) -> bool:

@@ -12,7 +12,7 @@ from onnx_unipts.cli.options import (
     StorageArguments,
     examples,
     model_argument,
-    option,
+    output_option,
     show_options,
     storage_options,
 )
@@ -30,14 +30,7 @@ EXAMPLES = examples(
 
 @click.command(cls=Command, short_help="Store a model's zeros small.", epilog=EXAMPLES)
 @model_argument()
-@option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    heading="Output",
-    help="The packed model; default: <model stem>.packed.onnx beside the model.",
-)
+@output_option("The packed model; default: <model stem>.packed.onnx beside the model.")
 @storage_options
 @show_options
 def pack(model: Path, output: Path | None, storage: StorageArguments, show: ShowArguments) -> None:

@@ -11,7 +11,7 @@ from onnx_unipts.cli.options import (
     ShowArguments,
     examples,
     model_argument,
-    option,
+    output_option,
     show_options,
 )
 
@@ -24,14 +24,7 @@ EXAMPLES = examples(
 
 @click.command(cls=Command, short_help="Make a packed model plain again.", epilog=EXAMPLES)
 @model_argument()
-@option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    heading="Output",
-    help="The plain model; default: <model stem>.unpacked.onnx beside the model.",
-)
+@output_option("The plain model; default: <model stem>.unpacked.onnx beside the model.")
 @show_options
 def unpack(model: Path, output: Path | None, show: ShowArguments) -> None:
     """Turn the packed and sparse weights of MODEL into plain initializers, bit for bit."""

@@ -22,6 +22,7 @@ def choose_storage(
     format: str | None = None,
     pack: str = "delta8",
     values: str = "stored",
+    quantize: str | None = None,
 ) -> tuple[Storage, str]:
     """Return how ``model``, from the file ``path``, will be stored, and a warning if not as usual.
 
@@ -29,14 +30,14 @@ def choose_storage(
     `UnsupportedModelError` where it cannot be stored in the ``format`` asked for, `UsageError` for
     unknown names and for an ``output`` that the format cannot go by.
     """
-    storage = Storage(format or DEFAULT, pack, values)
+    storage = Storage(format or DEFAULT, pack, values, quantize)
     exporter = FORMATS[storage.format]()
     try:
         exporter.check(model)
     except UnsupportedModelError as error:
         if format is not None or (pack, values) != ("delta8", "stored"):
             raise UnsupportedModelError(f"{path}: {error}") from error
-        return Storage("dense"), f"the file will be dense: {error}"
+        return Storage("dense", quantize=quantize), f"the file will be dense: {error}"
     if exporter.suffix != ".onnx" and output.suffix != exporter.suffix:
         raise UsageError(
             f"output {output}: onnxruntime tells the format {storage.format} by its ending; give a "

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import onnx_ir as ir
 
+from onnx_unipts.export.qdq import QUANTIZATIONS
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.packing import choices
 from onnx_unipts.graph.registry import Registry
@@ -23,12 +24,15 @@ VALUES = ("stored", "float16")
 class Storage:
     """The file format, how weights are packed in it (``packed`` only), and their values.
 
+    ``quantize`` is what the model was quantised to before, None for a model of floats.
+
     Raises `UsageError` for names that there are not, and for choices that exclude each other.
     """
 
     format: str = "packed"
     pack: str = "delta8"
     values: str = "stored"
+    quantize: str | None = None
 
     def __post_init__(self) -> None:
         FORMATS[self.format]
@@ -38,6 +42,14 @@ class Storage:
         ):
             if value not in known:
                 raise UsageError(f"{option} {value!r} is unknown; known: {', '.join(known)}")
+        if self.quantize is not None and self.quantize not in QUANTIZATIONS:
+            raise UsageError(
+                f"--quantize {self.quantize!r} is unknown; known: {', '.join(QUANTIZATIONS)}"
+            )
+        if self.quantize and self.values != "stored":
+            raise UsageError(
+                "--quantize makes integers of the weights, --values rounds floats; leave one out"
+            )
         if self.format != "packed" and (self.pack, self.values) != ("delta8", "stored"):
             raise UsageError("--pack and --values are for --format packed; leave them out, or it")
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from onnx_unipts.evaluation import Accuracy, Fidelity
     from onnx_unipts.export import Written
+    from onnx_unipts.export.qdq import Quantized
     from onnx_unipts.graph.channels import Elimination
     from onnx_unipts.graph.prunable import PrunableWeight
 
@@ -30,6 +31,7 @@ __all__ = [
     "evaluation_document",
     "inspection_document",
     "layer_sparsities",
+    "quantization_facts",
     "report_document",
     "storage_facts",
 ]
@@ -66,7 +68,8 @@ class Outcome:
         output: the written file, see `describe_file`; empty while there is none.
         target: the sparsity asked for.
         layers: the pruned weights, in graph order.
-        fidelity: by stage, ``before_recovery`` and ``after_recovery``.
+        fidelity: by stage, ``before_recovery`` and ``after_recovery``, the written file; where
+            that is quantised, ``before_quantization`` too.
         accuracy: by stage, ``dense`` too; empty without labels.
         data: where inputs came from (``description``), how many (``samples``, ``skipped``).
         measured_on: the same for the data that fidelity and accuracy were measured on.
@@ -79,6 +82,7 @@ class Outcome:
         memory_peak_bytes: the largest resident size of the process.
         eliminated: the dead channels that were removed; None where they were to stay.
         storage: how the file stores the weights, see `storage_facts`.
+        quantization: what was quantised, see `quantization_facts`; empty where nothing was.
         warnings: what the user was warned of.
     """
 
@@ -101,6 +105,7 @@ class Outcome:
     memory_peak_bytes: int | None = None
     eliminated: Elimination | None = None
     storage: Mapping[str, Any] = field(default_factory=dict)
+    quantization: Mapping[str, Any] = field(default_factory=dict)
     warnings: Sequence[str] = ()
 
 
@@ -126,6 +131,7 @@ def report_document(outcome: Outcome) -> dict[str, Any]:
             "memory_peak_bytes": outcome.memory_peak_bytes,
             "dead_channels": _dead_channels(outcome.eliminated),
             "storage": outcome.storage or None,
+            "quantization": outcome.quantization or None,
             "warnings": outcome.warnings,
         }
     )
@@ -137,7 +143,8 @@ def storage_facts(
     """Return how a file stores its weights, and the least that any way to store them could take.
 
     ``bytes_entropy_bound`` is that for the dense file with the zeros of ``outcome``: of n weights
-    of b bits each, a share s of them zero, n (H(s) + (1 - s) b) bits, H the binary entropy.
+    of b bits each, a share s of them zero, n (H(s) + (1 - s) b) bits, H the binary entropy; b is
+    8 for a quantised file, whose zeros are counted before.
     """
     import onnx_ir as ir
 
@@ -146,6 +153,7 @@ def storage_facts(
     for layer in outcome.layers:
         size = dtypes[layer.name]
         bound -= layer.count * size
+        size = 1 if written.storage.quantize == "int8" else size
         bound += (layer.count - layer.zeros) * size + layer.count * _entropy(layer.sparsity) / 8
     return {
         "format": written.storage.format,
@@ -154,6 +162,25 @@ def storage_facts(
         "bytes_entropy_bound": round(bound),
         "files": [str(file) for file in written.files],
         "weights": written.weights,
+    }
+
+
+def quantization_facts(outcome: Outcome, quantized: Quantized | None) -> dict[str, Any]:
+    """Return what was quantised: how, on how many samples, and the zeros of each weight.
+
+    ``zeros`` are those of the integers: values much smaller than the largest of their channel
+    become zero, too. ``pruned`` are those that there were before; None for what is not pruned.
+    """
+    if quantized is None:
+        return {}
+    pruned = {layer.name: layer.zeros for layer in outcome.layers}
+    return {
+        "kind": "int8",
+        "samples": quantized.samples,
+        "weights": [
+            {"name": name, "zeros": zeros, "pruned": pruned.get(name)}
+            for name, zeros in quantized.zeros.items()
+        ],
     }
 
 

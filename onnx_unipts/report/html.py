@@ -26,9 +26,19 @@ __all__ = ["render", "report_page", "result_fragment"]
 
 Document = Mapping[str, Any]
 
-STAGES = {"dense": "dense", "before_recovery": "before recovery", "after_recovery": "sparse"}
+STAGES = {
+    "dense": "dense",
+    "before_recovery": "before recovery",
+    "before_quantization": "before quantisation",
+    "after_recovery": "sparse",
+}
 LATENCIES = {"dense": "dense_ms", "sparse": "sparse_ms"}
-STYLES = {"dense": "dense", "before_recovery": "before", "after_recovery": "after"}
+STYLES = {
+    "dense": "dense",
+    "before_recovery": "before",
+    "before_quantization": "after",
+    "after_recovery": "after",
+}
 
 
 def report_page(report: Document, figures: Document | None = None) -> str:

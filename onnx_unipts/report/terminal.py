@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 Document = Mapping[str, Any]
-STAGES = ("dense", "before_recovery", "after_recovery", "sparse")
+STAGES = ("dense", "before_recovery", "before_quantization", "after_recovery", "sparse")
 NARROWEST = 80
 PHASES = ("search", "training")
 
@@ -307,7 +307,8 @@ def _facts(report: Document, verb: str) -> Table:
             "dead channels",
             f"{dead['dead']:,} of {dead['channels']:,}, "
             + (
-                f"removed from {len(dead['tensors'])} tensors; the outputs stay the same"
+                f"{dead['removed']:,} removed from {len(dead['tensors'])} tensors; the outputs "
+                "stay the same"
                 if dead["removed"]
                 else "kept; --eliminate-dead-channels makes the model smaller and faster"
             ),
