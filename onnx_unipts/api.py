@@ -412,7 +412,7 @@ def _sample(count: int) -> np.ndarray:
 def _search_facts(found: SearchOutcome) -> dict[str, Any]:
     return {
         "evaluations": found.evaluations,
-        "images": found.evaluations * found.samples,
+        "images": found.images,
         "best_by_generation": found.best_by_generation,
     }
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import onnx_ir as ir
 
 from onnx_unipts.allocation import SEARCHES, Problem
 from onnx_unipts.allocation.file import allocation_document
+from onnx_unipts.allocation.halving import Stage, stage_ends
 from onnx_unipts.allocation.prescribed import allocate_rest
 from onnx_unipts.allocation.problem import History, Kept
 from onnx_unipts.calibration import CalibrationData
@@ -60,7 +62,7 @@ class SearchOutcome:
     kept: Kept
     seconds: float
     evaluations: int
-    samples: int
+    images: int
     best_by_generation: list[float]
 
 
@@ -262,6 +264,7 @@ def _search(job: Job, run: RunDirectory, student: Student) -> SearchOutcome:
         student.masking,
         minimum=job.recipe.allocation.minimum,
         levels=job.recipe.allocation.levels,
+        stages=scorer.stages,
     )
     if job.pattern.whole_model:
         kept, channels = _choose_channels(job, student, problem)
@@ -276,8 +279,8 @@ def _search(job: Job, run: RunDirectory, student: Student) -> SearchOutcome:
         kept,
         time.monotonic() - began,
         sum(record["evaluations"] for record in records),
-        scorer.samples,
-        [max(record["fitness"]) for record in records],
+        sum(record["images"] for record in records),
+        [record["best"] for record in records],
     )
 
 
@@ -316,7 +319,7 @@ class _JournalHistory(History):
         super().append(generation)
         self._run.append("generation", record=generation)
         total = self._job.recipe.allocation.search.generations + 1
-        best = max(score for record in self.generations for score in record["fitness"])
+        best = max(record["best"] for record in self.generations)
         number, evaluations = generation["generation"], generation["evaluations"]
         self._job.callbacks.generation(Generation(number, total, best, evaluations))
 
@@ -336,9 +339,19 @@ class _Scorer:
         return self._evaluator.score(candidates)
 
     @property
-    def samples(self) -> int:
-        """The number of samples that one candidate is scored on."""
-        return sum(map(len, self._slices))
+    def stages(self) -> list[Stage]:
+        """The samples in the stages of successive halving, or in one."""
+        halving = self._job.recipe.allocation.search.halving
+        ends = stage_ends(len(self._slices)) if halving else [len(self._slices)]
+        return [
+            Stage(
+                partial(self._score_part, slice(begin, end)), sum(map(len, self._slices[begin:end]))
+            )
+            for begin, end in pairwise([0, *ends])
+        ]
+
+    def _score_part(self, part: slice, candidates: Sequence[Kept]) -> list[float]:
+        return self._evaluator.score(candidates, part)
 
     @cached_property
     def _evaluator(self) -> CandidateEvaluator:

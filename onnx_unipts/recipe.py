@@ -63,7 +63,11 @@ class Search(_Section):
         description="Allocations in the first generation.",
     )
     samples: int = Field(
-        default=256, ge=1, description="Calibration samples that score one genome."
+        default=512, ge=1, description="Calibration samples that score one genome."
+    )
+    halving: bool = Field(
+        default=True,
+        description="Only the better half of the genomes is scored on each doubling of samples.",
     )
     noise: float = Field(
         default=1e-6, ge=0, le=1, description="Spread of the noise added to the inputs."

@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from onnx_unipts.allocation import ALLOCATORS, Problem, distribute
 from onnx_unipts.allocation.evolutionary import decode, encode
 from onnx_unipts.allocation.file import allocation_document, read_allocation
+from onnx_unipts.allocation.halving import Stage, halve, stage_ends
 from onnx_unipts.allocation.prescribed import allocate_rest, check_prescribed
 from onnx_unipts.allocation.problem import History, zeros_for
 from onnx_unipts.graph.errors import UsageError
@@ -239,7 +242,7 @@ def test_the_search_is_never_worse_than_its_starts_and_gets_better():
     found = ALLOCATORS["evolutionary"](problem)
     starts = [ALLOCATORS[name](problem) for name in SMALL.starts]
     assert score([found])[0] > max(score(starts))
-    per_generation = [max(record["fitness"]) for record in history.generations]
+    per_generation = [record["best"] for record in history.generations]
     assert per_generation == sorted(per_generation)
 
 
@@ -248,7 +251,7 @@ def test_without_elite_the_best_of_all_generations_is_returned():
     score = towards(ALLOCATORS["lamp"](Problem(NETWORK, 0.9)))
     lossy = SMALL.model_copy(update={"elite": 0, "generations": 8, "mutation_rate": 1.0})
     found = ALLOCATORS["evolutionary"](Problem(NETWORK, 0.9, 0, lossy, score, history))
-    assert score([found]) == [max(f for r in history.generations for f in r["fitness"])]
+    assert score([found]) == [max(record["best"] for record in history.generations)]
 
 
 def test_no_candidate_is_scored_twice():
@@ -262,6 +265,48 @@ def test_no_candidate_is_scored_twice():
     ALLOCATORS["evolutionary"](Problem(NETWORK, 0.9, 0, SMALL, score, history))
     assert len(asked) == len(set(asked))
     assert len(asked) == sum(record["evaluations"] for record in history.generations)
+
+
+def staged(best: Mapping[str, int], asked: list[int], noise: float = 0.0) -> list[Stage]:
+    """Return stages of 10, 10 and 20 samples that note how many candidates each was asked for."""
+    score = towards(best)
+
+    def stage(number: int, candidates: Sequence[Mapping[str, int]]) -> list[float]:
+        asked.append(len(candidates))
+        rng = np.random.default_rng(number)
+        return [fitness + noise * rng.standard_normal() for fitness in score(candidates)]
+
+    return [Stage(partial(stage, i), samples) for i, samples in enumerate((10, 10, 20))]
+
+
+def test_each_stage_scores_the_better_half_of_the_stage_before():
+    asked: list[int] = []
+    stages = staged({"a": 0}, asked)
+    scores = halve(stages, [{"a": value} for value in (5, 1, 9, 3, 7)])
+    assert asked == [5, 3, 2]
+    assert scores == [(20, -5.0), (40, -1.0), (10, -9.0), (40, -3.0), (10, -7.0)]
+    assert max(scores) == (40, -1.0)
+
+
+@pytest.mark.parametrize(("parts", "ends"), [(1, [1]), (2, [1, 2]), (5, [1, 2, 4, 5])])
+def test_stages_double_the_samples(parts: int, ends: list[int]):
+    assert stage_ends(parts) == ends
+
+
+def test_a_search_by_halving_finds_what_one_on_all_samples_finds_for_half_the_images():
+    best = ALLOCATORS["erk"](Problem(NETWORK, 0.9)) | {"layer1": 200, "layer2": 20}
+    history, asked = History(), []
+    problem = Problem(NETWORK, 0.9, 0, SMALL, history=history, stages=staged(best, asked, 0.5))
+    problem = replace(problem, score=towards(best))
+    found = ALLOCATORS["evolutionary"](problem)
+    plain = ALLOCATORS["evolutionary"](Problem(NETWORK, 0.9, 0, SMALL, towards(best)))
+    fitness = {name: towards(best)([kept])[0] for name, kept in (("h", found), ("p", plain))}
+    assert fitness["h"] >= 1.3 * fitness["p"]
+    images = sum(record["images"] for record in history.generations)
+    evaluations = sum(record["evaluations"] for record in history.generations)
+    assert images < 0.65 * 40 * evaluations
+    per_generation = [record["best"] for record in history.generations]
+    assert per_generation == sorted(per_generation)
 
 
 @pytest.mark.parametrize("finished", range(SMALL.generations + 1))

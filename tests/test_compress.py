@@ -650,7 +650,8 @@ def test_too_few_samples_for_a_batch_make_it_smaller(tmp_path: Path):
 def test_fewer_samples_than_a_search_batch_are_enough(tmp_path: Path):
     chosen = SEARCHED | {"allocation.search.samples": 1000}
     result = compress(classifier(), tmp_path, chosen, data={"x": images(17)})
-    assert result.report["search"]["images"] == 17 * result.report["search"]["evaluations"]
+    search = result.report["search"]
+    assert search["images"] == 17 * search["evaluations"] > 0
 
 
 def test_one_sample_is_enough_where_nothing_is_trained(tmp_path: Path):

@@ -3,7 +3,7 @@
 A genome holds one gene per layer. All layers are first reduced to the sparsity Pe > P; the softmax
 of the genes shares out among them what grows back until the model has sparsity P (UniPTS, arXiv
 2405.18810, section 3.3). Unlike there, what a layer cannot take goes to the others, so that the
-target is hit exactly, and the best genomes survive.
+target is hit exactly, the best genomes survive, and only the better ones are scored on all samples.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from onnx_unipts.allocation.halving import Score, halve
 from onnx_unipts.allocation.problem import (
     ALLOCATORS,
     SEARCHES,
@@ -42,7 +43,7 @@ def evolutionary(problem: Problem) -> Kept:
             record = _one_generation(problem, generation, history)
             history.append(record)
             best = max(_known(history).values())
-            phase.advance(generation=generation, best_fitness=best)
+            phase.advance(generation=generation, best_fitness=best.fitness)
     return _best(problem, history)
 
 
@@ -75,16 +76,27 @@ def _one_generation(problem: Problem, generation: int, history: History) -> dict
     known = _known(history)
     candidates = [decode(problem, genome) for genome in population]
     new = list({_key(kept): kept for kept in candidates if _key(kept) not in known}.values())
-    assert problem.score is not None
-    fresh = dict(zip(map(_key, new), problem.score(new), strict=True)) if new else {}
-    scores = known | fresh
+    fresh = dict(zip(map(_key, new), _scores(problem, new), strict=True))
+    scores = [(known | fresh)[_key(kept)] for kept in candidates]
     return {
         "generation": generation,
         "population": [genome.tolist() for genome in population],
         "kept": [list(kept.values()) for kept in candidates],
-        "fitness": [scores[_key(kept)] for kept in candidates],
+        "fitness": [score.fitness for score in scores],
+        "samples": [score.samples for score in scores],
+        "best": max(scores).fitness,
         "evaluations": len(new),
+        "images": sum(score.samples for score in fresh.values()),
     }
+
+
+def _scores(problem: Problem, candidates: list[Kept]) -> list[Score]:
+    if not candidates:
+        return []
+    if problem.stages:
+        return halve(problem.stages, candidates)
+    assert problem.score is not None
+    return [Score(1, fitness) for fitness in problem.score(candidates)]
 
 
 def _first_population(problem: Problem, rng: np.random.Generator) -> list[Genome]:
@@ -100,7 +112,8 @@ def _first_population(problem: Problem, rng: np.random.Generator) -> list[Genome
 def _next_population(problem: Problem, history: History, rng: np.random.Generator) -> list[Genome]:
     settings = problem.search
     last = history.generations[-1]
-    order = np.argsort(-np.array(last["fitness"]), kind="stable")
+    scores = _scores_of(last)
+    order = sorted(range(len(scores)), key=lambda i: scores[i], reverse=True)
     ranked = [np.array(last["population"][i]) for i in order]
     parents = ranked[: settings.parents]
     elite = ranked[: min(settings.elite, settings.population)]
@@ -164,13 +177,17 @@ def _regrow(wanted: dict[str, float], room: dict[str, int], budget: int) -> dict
     return dict(zip(names, given.tolist(), strict=True))
 
 
-def _known(history: History) -> dict[tuple[int, ...], float]:
+def _known(history: History) -> dict[tuple[int, ...], Score]:
     """Every score so far, by the allocation it belongs to: no candidate is paid for twice."""
     return {
-        tuple(kept): fitness
+        tuple(kept): score
         for record in history.generations
-        for kept, fitness in zip(record["kept"], record["fitness"], strict=True)
+        for kept, score in zip(record["kept"], _scores_of(record), strict=True)
     }
+
+
+def _scores_of(record: dict) -> list[Score]:
+    return [Score(*pair) for pair in zip(record["samples"], record["fitness"], strict=True)]
 
 
 def _best(problem: Problem, history: History) -> Kept:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from onnx_unipts.allocation.file import allocate
+from onnx_unipts.allocation.halving import Scorer, Stage
 from onnx_unipts.allocation.problem import ALLOCATORS, Kept, Problem, zeros_for
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.prunable import PrunableWeight, matching
@@ -80,18 +81,21 @@ def allocate_rest(method: str, problem: Problem, prescribed: Mapping[str, float]
     _require_room(problem.sparsity, sum(counts.values()), problem.total, held, limits)
     if not free:
         return {name: held[name] for name in problem.weights}
-    score = problem.score
     rest = replace(
         problem,
         weights=free,
         sparsity=1 - total / sum(counts[name] for name in free),
         prescribed_total=total,
-        score=None
-        if score is None
-        else lambda candidates: score([{**kept, **held} for kept in candidates]),
+        score=None if problem.score is None else _beside(problem.score, held),
+        stages=[Stage(_beside(stage.score, held), stage.samples) for stage in problem.stages],
     )
     kept = {**allocate(method, rest), **held}
     return {name: kept[name] for name in problem.weights}
+
+
+def _beside(score: Scorer, held: Kept) -> Scorer:
+    """Return what scores the other layers where some are held."""
+    return lambda candidates: score([{**kept, **held} for kept in candidates])
 
 
 def _require_room(

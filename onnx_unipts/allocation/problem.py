@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
+from onnx_unipts.allocation.halving import Kept, Scorer, Stage
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.registry import Registry
 from onnx_unipts.patterns import Masking
@@ -21,13 +22,11 @@ __all__ = [
     "SEARCHES",
     "Allocator",
     "History",
+    "Kept",
     "Problem",
     "analytic_allocator",
     "distribute",
 ]
-
-Kept = dict[str, int]
-Scorer = Callable[[Sequence[Kept]], list[float]]
 
 
 class History:
@@ -49,6 +48,7 @@ class Problem:
     ``weights`` are the dense tensors by name; ``kept`` never exceeds a layer's number of non-zero
     weights, or what the pattern of ``masking`` leaves of them. ``score`` (fitness of allocations,
     larger is better), ``search``, ``history`` and ``progress`` serve the allocators that search.
+    ``stages`` score on ever more samples, for successive halving; none of them, on all at once.
     ``prescribed_total`` is given instead of what the sparsity says, where other layers are held.
     ``minimum`` is the least share of each layer to keep, ``levels`` the number of sparsities at
     which a layer's sensitivity is measured.
@@ -65,6 +65,12 @@ class Problem:
     prescribed_total: int | None = None
     minimum: float = 0.0
     levels: int = 8
+    stages: Sequence[Stage] = ()
+
+    @property
+    def samples(self) -> int:
+        """Number of samples that ``score`` scores on, where the stages tell."""
+        return sum(stage.samples for stage in self.stages)
 
     @cached_property
     def counts(self) -> dict[str, int]:

@@ -82,7 +82,9 @@ def _measured(problem: Problem, name: str, number: int) -> dict:
         "layer": name,
         "levels": levels,
         "fitness": fitness,
+        "best": max(fitness),
         "evaluations": len(levels),
+        "images": len(levels) * problem.samples,
     }
 
 

@@ -19,6 +19,7 @@ __all__ = ["BACKENDS", "CandidateEvaluator"]
 
 # Of joblib: threads, or processes.
 BACKENDS = ("threading", "loky")
+EVERYTHING = slice(None)
 
 
 @dataclass
@@ -46,21 +47,38 @@ class CandidateEvaluator:
     batching: Batching = field(default_factory=Batching)
     _session: onnxruntime.InferenceSession | None = field(default=None, repr=False)
 
-    def score(self, candidates: Sequence[Mapping[str, int]]) -> list[float]:
-        """Return the fitness of each allocation (weights kept by name); larger is better."""
+    def score(
+        self, candidates: Sequence[Mapping[str, int]], part: slice = EVERYTHING
+    ) -> list[float]:
+        """Return the mean fitness of each allocation (weights kept by name) over batches.
+
+        ``part`` is which of the batches. Larger is better.
+        """
         if self.backend == "threading":
             self._session = self._session or inference_session(self.model)
         run = joblib.Parallel(n_jobs=self.jobs, backend=self.backend)
-        return list(run(joblib.delayed(self._score)(dict(kept)) for kept in candidates))
+        shares = [candidates[i :: self.jobs] for i in range(min(self.jobs, len(candidates)))]
+        done = run(joblib.delayed(self._scores)(share, part) for share in shares)
+        scores = [0.0] * len(candidates)
+        for i, share in enumerate(done):
+            scores[i :: self.jobs] = share
+        return scores
 
-    def _score(self, kept: Mapping[str, int]) -> float:
+    def _scores(self, candidates: Sequence[Mapping[str, int]], part: slice) -> list[float]:
+        """Score the share of one worker, which has one session for all of it."""
         session = self._session or inference_session(self.model)
-        feeds = {**self.tensors, **self.masking.candidate(self.tensors, kept)}
+        return [self._score(session, kept, part) for kept in candidates]
+
+    def _score(
+        self, session: onnxruntime.InferenceSession, kept: Mapping[str, int], part: slice
+    ) -> float:
+        feeds = {**self.tensors, **self.masking.candidate(self.tensors, dict(kept))}
         names = list(dict.fromkeys(target.value for target in self.targets))
         known = {value.name for value in session.get_inputs()}
         feeds = {name: value for name, value in feeds.items() if name in known}
         scores = []
-        for index, batch in enumerate(self.batches):
+        for index in range(*part.indices(len(self.batches))):
+            batch = self.batches[index]
             runs = [session.run(names, {**feeds, **run}) for run in self.batching.runs(batch)]
             joined = self.batching.joined(runs, len(next(iter(batch.values()))))
             outputs = dict(zip(names, joined, strict=True))
