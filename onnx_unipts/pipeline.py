@@ -31,6 +31,7 @@ from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import fits_one_file, read_tensors, write_lazily
 from onnx_unipts.graph.prunable import PrunableWeight
 from onnx_unipts.job import Job
+from onnx_unipts.memory import give_back
 from onnx_unipts.patterns.masking import Masking, Scores, magnitude_scores
 from onnx_unipts.recover import recover
 from onnx_unipts.run_directory import RunDirectory
@@ -88,6 +89,7 @@ def run_compression(job: Job, run: RunDirectory) -> Outcome:
 
     A model that cannot be worked on, though it can be run, is pruned without training.
     """
+    give_back()
     if job.pattern.whole_model:
         return _cut_channels(job, run)
     if job.quantised:
@@ -250,6 +252,7 @@ def _adapted(job: Job, student: Student) -> dict[str, np.ndarray]:
 
 def _search(job: Job, run: RunDirectory, student: Student) -> SearchOutcome:
     began = time.monotonic()
+    give_back()
     method = job.recipe.allocation.method
     history = _JournalHistory(run, job)
     scorer = _Scorer(job, student)
@@ -379,7 +382,7 @@ def _evaluator(
     clean = [job.data.batch(indices) for indices in slices]
     # On one thread, so that the number of cores changes no bit of what candidates are compared to.
     teacher = inference_session(student.teacher("running"))
-    dense = [_values_of(student, teacher, batch) for batch in clean]
+    dense = [_outputs(student, teacher, batch) for batch in clean]
     labels = job.data.labels
     return CandidateEvaluator(
         student.with_batch_statistics(),
@@ -396,12 +399,13 @@ def _evaluator(
     )
 
 
-def _values_of(
+def _outputs(
     student: Student, session: InferenceSession, batch: Mapping[str, np.ndarray]
 ) -> dict[str, np.ndarray]:
-    """Return the distilled values of a ``session`` of the student for ``batch``, by name."""
-    arrays = run_samples(session, student.values, batch, student.batching)
-    return dict(zip(student.values, arrays, strict=True))
+    """Return what candidates are compared by: the values of the targets, by name."""
+    names = list(dict.fromkeys(target.value for target in student.targets))
+    arrays = run_samples(session, names, batch, student.batching)
+    return dict(zip(names, arrays, strict=True))
 
 
 def _disturbed(

@@ -123,9 +123,7 @@ class _DivergenceFromDense:
     """
 
     def __init__(self, job: Job, student: Student) -> None:
-        self._student, self._cores = student, job.cores
-        size = student.divided(min(COMPARED_BATCH, len(job.data)))
-        self._batches = list(batches_of(job.data, size, student.affordable(COMPARED_SAMPLES)))
+        self._student, self._cores, self._data = student, job.cores, job.data
         statistics = job.recipe.training.teacher_statistics
         self._dense = self._run(student.teacher(statistics))
 
@@ -138,10 +136,12 @@ class _DivergenceFromDense:
     def _run(self, model: bytes) -> list[dict[str, np.ndarray]]:
         session = inference_session(model, self._cores)
         names = list(dict.fromkeys(target.value for target in self._student.targets))
-        batching = self._student.batching
+        student = self._student
+        size = student.divided(min(COMPARED_BATCH, len(self._data)))
+        batches = batches_of(self._data, size, student.affordable(COMPARED_SAMPLES))
         return [
-            dict(zip(names, run_samples(session, names, batch, batching), strict=True))
-            for batch in self._batches
+            dict(zip(names, run_samples(session, names, batch, student.batching), strict=True))
+            for batch in batches
         ]
 
 

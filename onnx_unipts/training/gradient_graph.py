@@ -81,6 +81,7 @@ def _rewrite_input_gradient(graph: ir.Graph, node: ir.Node) -> None:
     if max(shape[2:]) > 1:
         flip, turned = _flipped(graph, turned, rank)
         made += flip
+    turned.type = filters.type
     turned.shape = ir.Shape([shape[1] * group, shape[0] // group, *shape[2:]])
     convolve = ir.node(
         "Conv",
