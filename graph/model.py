@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import mmap
 import os
@@ -50,6 +51,11 @@ EXTERNAL_ALIGNMENT = 64
 ORT_IDENTIFIER = b"ORTM"
 
 Scope = ir.Graph | ir.Function
+
+# A shape whose element type is not known is left out of a file, and onnx-ir warns of every one.
+logging.getLogger("onnx_ir.serde").addFilter(
+    lambda record: "Skipping serialization" not in str(record.msg)
+)
 
 
 def load_model(path: str | os.PathLike[str], *, unpacked: bool = True) -> ir.Model:
