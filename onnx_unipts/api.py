@@ -36,7 +36,13 @@ from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.job import Job, prepare_job
 from onnx_unipts.latency import measure_latency
 from onnx_unipts.output_file import atomic_path, check_output_file
-from onnx_unipts.pipeline import Outcome, SearchOutcome, run_compression, run_search
+from onnx_unipts.pipeline import (
+    PREPARATION,
+    Outcome,
+    SearchOutcome,
+    run_compression,
+    run_search,
+)
 from onnx_unipts.progress import Progress, Quiet
 from onnx_unipts.quantization import check_quantizable
 from onnx_unipts.recipe import Recipe, load_recipe
@@ -63,6 +69,8 @@ __all__ = ["Result", "compress", "evaluate", "inspect", "search"]
 
 # Samples on which dense and sparse model are compared where no evaluation data is given.
 COMPARED_SAMPLES = 2048
+# What the preparation does not depend on.
+NOT_OF_PREPARATION = ("sparsity", "output", "recipe.sparsity")
 
 ModelPath = str | os.PathLike[str]
 
@@ -80,6 +88,7 @@ def compress(
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     run_dir: ModelPath | None = None,
     resume: bool = False,
+    prepared_by: ModelPath | None = None,
     jobs: int | None = None,
     backend: str = "threading",
     format: str | None = None,
@@ -100,14 +109,16 @@ def compress(
     the same, used only to measure. ``recipe`` is a name, a YAML file or a `Recipe`; ``settings``
     change single keys of it, as in ``{"training.epochs": 3}``. ``output`` defaults to
     ``<model>.sparse.onnx`` beside the model, ``run_dir`` to ``<output stem>.run`` beside the
-    output. With ``resume`` a killed run goes on, to the same result as an unbroken one. ``jobs``
-    is the number of cores to use. ``format`` is how zeros are stored: packed (the default where the
-    model allows it), dense, sparse-initializer or ort; ``pack`` and ``values`` are what the
-    options ``--pack`` and ``--values`` say of packed weights. ``quantize`` is None or int8: the
-    sparse model is then quantised with the calibration data before it is stored. ``save_recipe``
-    names a file for the recipe with all settings. ``dry_run`` checks everything and writes nothing
-    else. ``on_generation`` and ``on_epoch`` are called after every generation of the search and
-    every epoch of training; what they raise ends the run.
+    output. With ``resume`` a killed run goes on, to the same result as an unbroken one.
+    ``prepared_by`` is the run directory of the same compression at another sparsity: the dense
+    model is not adapted to the data again. ``jobs`` is the number of cores to use. ``format`` is
+    how zeros are stored: packed (the default where the model allows it), dense, sparse-initializer
+    or ort; ``pack`` and ``values`` are what the options ``--pack`` and ``--values`` say of packed
+    weights. ``quantize`` is None or int8: the sparse model is then quantised with the calibration
+    data before it is stored. ``save_recipe`` names a file for the recipe with all settings.
+    ``dry_run`` checks everything and writes nothing else. ``on_generation`` and ``on_epoch`` are
+    called after every generation of the search and every epoch of training; what they raise ends
+    the run.
 
     Raises `UsageError`, `UnsupportedModelError`, `BrokenEnvironmentError` or `TargetMissedError`,
     each with one clear line.
@@ -130,6 +141,8 @@ def compress(
     if dry_run:
         return Result({**report_document(_plan(job)), "estimate": estimate(job)}, None, directory)
     with RunDirectory.open(directory, job.fingerprint(), resume=resume) as run:
+        if prepared_by is not None:
+            run.inherit(PREPARATION, prepared_by, differing=NOT_OF_PREPARATION)
         report, figures = _report(job, run_compression(job, run))
         report.time = {**report.time, "total_seconds": time.monotonic() - began}
         document = report_document(report)

@@ -93,8 +93,6 @@ class Course:
 
 
 def _text(measured: Mapping[str, Any]) -> str:
-    if measured["accuracy"] is not None:
-        return f"accuracy {measured['accuracy']:.2%} on {measured['samples']} samples"
-    if measured["agreement"] is not None:
-        return f"agreement {measured['agreement']:.2%} on {measured['samples']} samples"
-    return f"divergence {measured['divergence']:.4g} on {measured['samples']} samples"
+    shares = [f"{key} {measured[key]:.2%}" for key in ("accuracy", "agreement") if measured[key]]
+    divergence = f"divergence {measured['divergence']:.4g}"
+    return f"{', '.join([*shares, divergence])} on {measured['samples']} samples"

@@ -41,8 +41,10 @@ from onnx_unipts.training.adaptation import adapt_normalizations, agreement_of
 from onnx_unipts.training.ort import RUNTIME_ERRORS, InferenceSession, inference_session
 from onnx_unipts.training.recovery import RECOVERIES
 
-__all__ = ["Outcome", "SearchOutcome", "run_compression", "run_search"]
+__all__ = ["PREPARATION", "Outcome", "SearchOutcome", "run_compression", "run_search"]
 
+# The checkpoints of what does not depend on the sparsity.
+PREPARATION = ("synthetic", "student")
 SEARCH_BATCH = 128
 # Samples on which the weights that read removed channels are updated.
 UPDATE_SAMPLES = 1024

@@ -22,6 +22,7 @@ from rich.progress import Progress as RichProgress
 __all__ = [
     "Bars",
     "Lines",
+    "Once",
     "Phase",
     "Progress",
     "Quiet",
@@ -100,6 +101,33 @@ class Lines:
     def warning(self, text: str) -> None:
         """Print ``text``."""
         self.message(f"Warning: {text}")
+
+
+class Once:
+    """Passes on what ``progress`` is told, but no text twice: for runs that repeat each other."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._told: set[str] = set()
+
+    def phase(self, name: str, total: int, completed: int = 0) -> Phase:
+        """Begin a phase."""
+        return self._progress.phase(name, total, completed)
+
+    def message(self, text: str) -> None:
+        """Tell ``text`` unless that was told."""
+        if self._is_new(text):
+            self._progress.message(text)
+
+    def warning(self, text: str) -> None:
+        """Tell ``text`` unless that was told."""
+        if self._is_new(text):
+            self._progress.warning(text)
+
+    def _is_new(self, text: str) -> bool:
+        new = text not in self._told
+        self._told.add(text)
+        return new
 
 
 class Bars:

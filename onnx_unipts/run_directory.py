@@ -7,13 +7,14 @@ import io
 import json
 import os
 import re
+import shutil
 import sys
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
@@ -88,6 +89,25 @@ class RunDirectory:
         run = cls(path, journal, lock, resumed=resumed)
         run._entries = entries
         return run
+
+    def inherit(
+        self, names: Sequence[str], path: str | os.PathLike[str], differing: Collection[str]
+    ) -> None:
+        """Take over the checkpoints ``names`` of the run in ``path``, where this run has none.
+
+        Raises `UsageError` if that run's fingerprint differs in other keys than ``differing``,
+        which are written with dots, as ``recipe.seed``.
+        """
+        other = Path(path)
+        before, now = (_read_json(each / FINGERPRINT) for each in (other, self.path))
+        differences = [d for d in _differences(before or {}, now or {}) if d.key not in differing]
+        if differences:
+            raise UsageError(f"{other} holds a run of something else: {differences[0]}")
+        for name in names:
+            source, target = other / self._checkpoint(name).name, self._checkpoint(name)
+            if source.is_file() and not target.exists():
+                with atomic_path(target) as temporary:
+                    shutil.copyfile(source, temporary)
 
     def close(self) -> None:
         """Release the directory to other processes."""
@@ -193,19 +213,32 @@ def _check_fingerprint(path: Path, fingerprint: Mapping[str, Any]) -> bool:
     earlier = _read_json(path / FINGERPRINT)
     if earlier is None:
         return False
-    before, now = dict(_leaves(earlier)), dict(_leaves(fingerprint))
-    differences = [
-        f"{key} was {_short(before, key)}, is {_short(now, key)}"
-        for key in dict.fromkeys((*before, *now))
-        if (key in before, before.get(key)) != (key in now, now.get(key))
-    ]
+    differences = _differences(earlier, fingerprint)
     if not differences:
         return True
     more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
     raise UsageError(
-        f"run directory {path} holds another run: {'; '.join(differences[:3])}{more}; "
+        f"run directory {path} holds another run: {'; '.join(map(str, differences[:3]))}{more}; "
         "run without --resume to start afresh, or give another --run-dir"
     )
+
+
+class _Difference(NamedTuple):
+    key: str
+    before: str
+    now: str
+
+    def __str__(self) -> str:
+        return f"{self.key} was {self.before}, is {self.now}"
+
+
+def _differences(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> list[_Difference]:
+    before, now = dict(_leaves(earlier)), dict(_leaves(later))
+    return [
+        _Difference(key, _short(before, key), _short(now, key))
+        for key in dict.fromkeys((*before, *now))
+        if (key in before, before.get(key)) != (key in now, now.get(key))
+    ]
 
 
 def _leaves(document: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -18,7 +18,7 @@ from onnx_unipts.goal import Goal, parse_goal
 from onnx_unipts.graph.errors import TargetMissedError, UsageError
 from onnx_unipts.graph.model import load_model, save_model
 from onnx_unipts.output_file import atomic_path, check_output_file
-from onnx_unipts.progress import Progress, Quiet
+from onnx_unipts.progress import Once, Progress, Quiet
 from onnx_unipts.report.comparison import comparison_document, comparison_page
 from onnx_unipts.report.document import describe_file
 from onnx_unipts.report.runs import FIGURES, REPORT, write_page, write_report_page
@@ -36,6 +36,10 @@ SIZE_TRIALS = 3
 FINEST_STEP = 0.001
 # An estimate of a size may be off by this share before the trial that counts.
 SIZE_MARGIN = 0.01
+TRAINED_ON = (
+    "the drop is measured on the calibration data, on which the model was trained; on other data "
+    "it is larger: give some of it as --eval-data"
+)
 
 Report = Mapping[str, Any]
 Trial = Callable[[float], Report]
@@ -68,17 +72,17 @@ def sweep(
     sparsities.
     """
     _check_sparsities(sparsities)
-    progress = progress or Quiet()
+    progress = Once(progress or Quiet())
     output = _output(model, output, options.get("format"))
     page = check_output_file(output.with_suffix(".sweep.html"), "the page of the sweep")
-    results = []
+    results: list[Result] = []
     for number, sparsity in enumerate(sparsities, 1):
         progress.message(f"sparsity {sparsity:g}, {number} of {len(sparsities)}")
         written = output.with_name(f"{output.stem}-{sparsity:g}{output.suffix}")
         held = None if run_dir is None else Path(run_dir) / f"{sparsity:g}.run"
         result = compress(
             model, sparsity=sparsity, output=written, run_dir=held, command=command,
-            progress=progress, **options,
+            progress=progress, prepared_by=results[0].run_dir if results else None, **options,
         )  # fmt: skip
         results.append(result)
     reports = {f"{s:g}": r.report for s, r in zip(sparsities, results, strict=True)}
@@ -101,7 +105,7 @@ def compress_to(
     """Compress ``model`` to what ``target`` asks for: ``size=2MB``, ``zipped=2MB`` or ``drop=1%``.
 
     For a drop, the highest sparsity that keeps accuracy (or agreement, without labels) within it
-    is searched by bisection, each trial a whole compression in ``<run_dir>/trials``; for a size,
+    is searched, each trial a whole compression in ``<run_dir>/trials``; for a size,
     the lowest sparsity that makes the file as small. The best trial becomes ``output``, and its
     report the run's, with a further key ``goal``: ``kind``, ``limit``, ``sparsity``, ``reached``
     and all ``trials``. With ``resume`` finished trials are taken over.
@@ -112,9 +116,13 @@ def compress_to(
     goal = parse_goal(target) if isinstance(target, str) else target
     if options.pop("dry_run", False):
         raise UsageError("--dry-run shows one sparsity; give --sparsity instead of --target")
-    progress = progress or Quiet()
+    progress = Once(progress or Quiet())
     output = check_output_file(_output(model, output, options.get("format")), "--output", model)
     directory = Path(run_dir) if run_dir is not None else output.with_suffix(".run")
+    warnings = []
+    if goal.kind == "drop" and options.get("eval_data") is None:
+        warnings = [TRAINED_ON]
+        progress.warning(TRAINED_ON)
     command = command or f"compress_to({os.fspath(model)!r}, {str(target)!r})"
     began = time.monotonic()
     resume = bool(options.get("resume"))
@@ -129,6 +137,7 @@ def compress_to(
         **written.report,
         "output": describe_file(output, data_files(output)),
         "goal": search.document(best),
+        "warnings": [*written.report["warnings"], *warnings],
     }
     report["time"] = {**report["time"], "total_seconds": time.monotonic() - began}
     with RunDirectory.open(directory, {"goal": [goal.kind, goal.limit]}, resume=True) as run:
@@ -167,7 +176,7 @@ class _Search:
     def run(self) -> None:
         """Make the trials."""
         if self._goal.kind == "drop":
-            self._bisect_drop()
+            self._approach_drop()
         else:
             self._approach_size()
 
@@ -201,19 +210,15 @@ class _Search:
             "trials": self.trials,
         }
 
-    def _bisect_drop(self) -> None:
-        """Bisect the logarithm of the density: what counts is how many weights are left."""
-        good, bad = 1.0, 1 - HIGHEST_SPARSITY
-        density = 1 - (self._first or FIRST_SPARSITY)
+    def _approach_drop(self) -> None:
+        """Find the lowest density that keeps the drop, up to a factor of `CLOSE_DENSITIES`."""
+        density: float | None = 1 - (self._first or FIRST_SPARSITY)
         for _ in range(DROP_TRIALS):
-            sparsity = round(1 - density, 4)
-            if self._goal.reached_by(self._trial(sparsity)):
-                good = density
-            else:
-                bad = density
-            if good / bad < CLOSE_DENSITIES:
+            if density is None:
                 break
-            density = math.sqrt(good * bad)
+            self._trial(round(1 - density, 4))
+            drops = {1 - trial["sparsity"]: trial["measured"] for trial in self.trials}
+            density = _next_density(drops, self._goal.limit)
 
     def _approach_size(self) -> None:
         """Find the sparsity by runs without training, then make the trials that count."""
@@ -246,7 +251,9 @@ class _Search:
 
     def _trial(self, sparsity: float) -> float:
         self._progress.message(f"trial {len(self.trials) + 1}: sparsity {sparsity:g}")
-        result = self._compress(sparsity, f"{sparsity:g}", self._options)
+        prepared = next(iter(self._results.values()), None)
+        options = {**self._options, "prepared_by": None if prepared is None else prepared.run_dir}
+        result = self._compress(sparsity, f"{sparsity:g}", options)
         measured = self._goal.measure(result.report)
         self._results[sparsity] = result
         self.trials.append({"sparsity": sparsity, "measured": measured})
@@ -274,6 +281,30 @@ class _Search:
             command=self._command,
             **{"progress": self._progress, **options},
         )
+
+
+def _next_density(drops: Mapping[float, float], limit: float) -> float | None:
+    """Return the density to try next, None where the lowest that keeps the drop is known.
+
+    ``drops`` are those measured, by density. What counts is how many weights are left: densities
+    are halved or doubled until one keeps the drop and a lower one does not. Between those, the drop
+    is taken for a power of the density, the attempt at least `CLOSE_DENSITIES` away from both.
+    """
+    good = min((d for d, drop in drops.items() if drop <= limit), default=1.0)
+    bad = max((d for d, drop in drops.items() if drop > limit and d < good), default=None)
+    if bad is None:
+        lowest = 1 - HIGHEST_SPARSITY
+        return max(good / 2, lowest) if good > lowest * CLOSE_DENSITIES else None
+    if good / bad < CLOSE_DENSITIES * 1.001:
+        return None
+    if good not in drops:
+        return min(2 * bad, math.sqrt(bad))
+    if good / bad < CLOSE_DENSITIES**2 or limit <= 0:
+        return math.sqrt(good * bad)
+    kept = max(drops[good], limit / 10)
+    share = math.log(limit / kept) / math.log(drops[bad] / kept)
+    between = good * (bad / good) ** share
+    return min(max(between, bad * CLOSE_DENSITIES), good / CLOSE_DENSITIES)
 
 
 def _next_sparsity(known: Mapping[float, float], limit: float) -> float:

@@ -15,6 +15,7 @@ from onnx_unipts.goal import Goal, drop_of, parse_goal
 from onnx_unipts.graph.errors import TargetMissedError, UsageError
 from onnx_unipts.graph.model import load_model, read_tensors
 from onnx_unipts.graph.prunable import find_prunable
+from onnx_unipts.trials import _next_density
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "digits"
 # Without search and training a trial takes a second.
@@ -26,7 +27,7 @@ DATA = {"data": EXAMPLE / "calibration.npz", "eval_data": EXAMPLE / "test.npz"}
 def call(*arguments: object) -> Result:
     quick = [word for key, value in QUICK.items() for word in ("--set", f"{key}={value}")]
     data = ["--data", DATA["data"], "--eval-data", DATA["eval_data"]]
-    words = ["compress", EXAMPLE / "digits.onnx", *arguments, *data, *quick]
+    words = ["compress", EXAMPLE / "digits.onnx", *data, *quick, *arguments]
     words += ["--no-eliminate-dead-channels"]
     return CliRunner().invoke(main, [str(word) for word in words])
 
@@ -84,6 +85,66 @@ def test_the_highest_sparsity_that_keeps_the_drop_is_found(tmp_path: Path):
     assert result.report["output"]["path"] == str(output)
     assert json.loads((result.run_dir / "report.json").read_text("utf-8")) == result.report
     assert 'id="goal"' in (result.run_dir / "report.html").read_text("utf-8")
+
+
+def test_what_does_not_depend_on_the_sparsity_is_done_and_told_once(tmp_path: Path):
+    result = call(
+        *("-o", tmp_path / "small.onnx", "--sweep", "0.5,0.8"),
+        *("--set", "training.epochs=1", "--set", "training.adaptation=5"),
+    )
+    assert result.exit_code == 0, result.output
+    assert result.stderr.count("calibration data: ") == 1
+    assert result.stderr.count("adaptation 5/5") == 1
+    assert result.stderr.count("epoch 1: accuracy") == 2
+    alone = call(
+        *("-o", tmp_path / "alone.onnx", "--sparsity", "0.8"),
+        *("--set", "training.epochs=1", "--set", "training.adaptation=5"),
+    )
+    assert alone.exit_code == 0, alone.output
+    assert (tmp_path / "alone.onnx").read_bytes() == (tmp_path / "small-0.8.onnx").read_bytes()
+
+
+def test_another_run_prepares_nothing(tmp_path: Path):
+    options = {"output": tmp_path / "first.onnx", "data": DATA["data"]}
+    first = onnx_unipts.compress(EXAMPLE / "digits.onnx", sparsity=0.5, settings=QUICK, **options)
+    with pytest.raises(UsageError, match=r"holds a run of something else: recipe\.seed was 0"):
+        onnx_unipts.compress(
+            EXAMPLE / "digits.onnx",
+            sparsity=0.8,
+            settings={**QUICK, "seed": 1},
+            prepared_by=first.run_dir,
+            output=tmp_path / "second.onnx",
+            data=DATA["data"],
+        )
+
+
+@pytest.mark.parametrize(
+    ("drops", "following"),
+    [
+        ({0.1: 0.005}, 0.05),  # kept: fewer weights
+        ({0.1: 0.02}, 0.2),  # not kept: more
+        ({0.1: 0.02, 0.2: 0.011, 0.4: 0.012}, np.sqrt(0.4)),
+        ({0.1: 0.0025, 0.05: 0.04}, np.sqrt(0.1 * 0.05)),  # drop by the fourth power
+        ({0.1: 0.009, 0.05: 0.06}, 0.1 / 1.1),  # no nearer than a tenth
+        ({0.1: 0.009, 0.095: 0.011}, None),
+        ({0.005: 0.001}, None),  # as sparse as is tried
+    ],
+)
+def test_densities_that_are_tried(drops: dict[float, float], following: float | None):
+    density = _next_density(drops, 0.01)
+    assert density == (following if following is None else pytest.approx(following))
+
+
+def test_a_drop_on_calibration_data_is_warned_of(tmp_path: Path):
+    result = onnx_unipts.compress_to(
+        EXAMPLE / "digits.onnx",
+        "drop=90%",
+        output=tmp_path / "small.onnx",
+        data=DATA["data"],
+        settings=QUICK,
+        sparsity=0.99,
+    )
+    assert "on which the model was trained" in result.report["warnings"][-1]
 
 
 def test_a_file_becomes_as_small_as_asked_once_zipped(tmp_path: Path):
