@@ -15,7 +15,7 @@ import click
 import numpy as np
 
 from onnx_unipts.allocation import ALLOCATORS, Problem
-from onnx_unipts.calibration import input_signature, load_calibration_data
+from onnx_unipts.calibration import CalibrationData, input_signature, load_calibration_data
 from onnx_unipts.graph.model import load_model
 from onnx_unipts.graph.prunable import find_prunable
 from onnx_unipts.recipe import load_recipe
@@ -37,7 +37,7 @@ def main(model: Path, batch_size: int, sparsity: float, rounds: int, as_json: bo
     for _ in range(3):
         step()
         forward()
-    times = np.array([[_seconds(step), _seconds(forward)] for _ in range(rounds)])
+    times = np.array([[seconds(step), seconds(forward)] for _ in range(rounds)])
     ratios = np.quantile(times[:, 0] / times[:, 1], [0.25, 0.5, 0.75])
     document = {
         "model": model.name,
@@ -61,6 +61,16 @@ def main(model: Path, batch_size: int, sparsity: float, rounds: int, as_json: bo
 def _contestants(
     path: Path, batch_size: int, sparsity: float, cores: int
 ) -> tuple[Callable[[], object], Callable[[], object]]:
+    step, data = training_step(path, batch_size, sparsity, cores)
+    session = inference_session(str(path), cores)
+    batch = next(batches_of(data, batch_size))
+    return step, lambda: session.run(None, batch)
+
+
+def training_step(
+    path: Path, batch_size: int, sparsity: float, cores: int
+) -> tuple[Callable[[], object], CalibrationData]:
+    """Return a step of the default recipe, the making of its batch included, and the data."""
     model = load_model(path)
     data = load_calibration_data(None, input_signature(model), num_samples=2 * batch_size)
     keys = [weight.key for weight in find_prunable(model) if weight.pruned]
@@ -76,12 +86,11 @@ def _contestants(
         batch = data.augmented(rng.permutation(len(data))[:batch_size], rng)
         return trainer.step(student.tensors, batch, trainer.steps // 2)
 
-    session = inference_session(str(path), cores)
-    batch = next(batches_of(data, batch_size))
-    return step, lambda: session.run(None, batch)
+    return step, data
 
 
-def _seconds(run: Callable[[], object]) -> float:
+def seconds(run: Callable[[], object]) -> float:
+    """Return how long a run takes."""
     began = time.perf_counter()
     run()
     return time.perf_counter() - began
