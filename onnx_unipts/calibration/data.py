@@ -225,27 +225,25 @@ def _moved(images: np.ndarray, jitter: Jitter, layout: Layout) -> np.ndarray:
     """
     first = 2 if layout == "nchw" else 1
     height, width = images.shape[first : first + 2]
+    top, left = height // 8, width // 8
+    borders = [(0, 0)] * images.ndim
+    borders[first : first + 2] = [(top, top), (left, left)]
     ahead = (slice(None),) * (first - 1)
+    mirrored = (*ahead, slice(None), slice(None, None, -1))
     moved = np.empty_like(images)
-    # One gather per image: as quick for small images as one for all, and twice as quick for large.
     for image, target, dy, dx, flip in zip(
-        images,
+        np.pad(images, borders, mode="reflect"),
         moved,
         _shifts(jitter.down, height),
         _shifts(jitter.right, width),
         jitter.flip.tolist(),
         strict=True,
     ):
-        down, right = _mirrored(dy, height), _mirrored(dx, width)
-        source = (*ahead, down[:, None], right[::-1] if flip else right)
-        target[...] = image[source]
+        part = image[
+            (*ahead, slice(top - dy, top - dy + height), slice(left - dx, left - dx + width))
+        ]
+        target[...] = part[mirrored] if flip else part
     return moved
-
-
-def _mirrored(shift: int, length: int) -> np.ndarray:
-    """Return the indices (length,) of a row shifted by ``shift``, mirrored at its ends."""
-    indices = np.abs(np.arange(length) - shift)
-    return np.where(indices < length, indices, 2 * (length - 1) - indices)
 
 
 def _shifts(uniform: np.ndarray, length: int) -> list[int]:
