@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from onnx_unipts.api import Result, compress, evaluate, inspect, search
+    from onnx_unipts.benchmarking import benchmark
     from onnx_unipts.callbacks import Epoch, Generation
     from onnx_unipts.conversion import pack, unpack
     from onnx_unipts.recipe import Recipe, load_recipe
@@ -17,6 +18,7 @@ __all__ = [
     "Recipe",
     "Result",
     "Sweep",
+    "benchmark",
     "compress",
     "compress_to",
     "evaluate",
@@ -33,6 +35,7 @@ _HOMES = {
     "Generation": "onnx_unipts.callbacks",
     "Recipe": "onnx_unipts.recipe",
     "Sweep": "onnx_unipts.trials",
+    "benchmark": "onnx_unipts.benchmarking",
     "compress_to": "onnx_unipts.trials",
     "load_recipe": "onnx_unipts.recipe",
     "pack": "onnx_unipts.conversion",

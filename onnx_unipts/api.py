@@ -23,9 +23,17 @@ from onnx_unipts.callbacks import Callbacks, Epoch, Generation
 from onnx_unipts.data_check import check_outputs, value_ranges
 from onnx_unipts.environment import check_training_runtime, versions
 from onnx_unipts.estimate import estimate
-from onnx_unipts.evaluation import Accuracy, Fidelity, compare, measure_accuracy, outputs_of
+from onnx_unipts.evaluation import (
+    Accuracy,
+    Fidelity,
+    batching_for,
+    compare,
+    measure_accuracy,
+    outputs_of,
+)
 from onnx_unipts.export import choose_storage, default_output
 from onnx_unipts.external_data import data_files
+from onnx_unipts.gains import gains
 from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.dynamic_batch import batching_of
 from onnx_unipts.graph.errors import UsageError
@@ -34,7 +42,8 @@ from onnx_unipts.graph.model import load_model, read_tensors, serialize
 from onnx_unipts.graph.prunable import find_prunable
 from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.job import Job, prepare_job
-from onnx_unipts.latency import measure_latency
+from onnx_unipts.measurement import measure_in_run
+from onnx_unipts.memory import peak_memory
 from onnx_unipts.output_file import atomic_path, check_output_file
 from onnx_unipts.pipeline import (
     PREPARATION,
@@ -351,11 +360,24 @@ def _report(job: Job, outcome: Outcome) -> tuple[Report, dict[str, Any]]:
         "history": outcome.history,
         "untrained": outcome.untrained,
     }
-    report.latency = measure_latency(
-        job.path, job.output, data.batch(np.arange(1)), job.cores, job.own_batching
-    )
-    report.memory_peak_bytes = _peak_memory()
+    report.measured = _measured(job, data)
+    report.runtimes = gains(job.pattern, cut=_is_cut(outcome), quantized=job.storage.quantize)
+    report.memory_peak_bytes = peak_memory() or None
     return report, _figures(job, sparse, targets, outputs, data)
+
+
+def _is_cut(outcome: Outcome) -> bool:
+    eliminated = outcome.finished.eliminated
+    return eliminated is not None and eliminated.removed > 0
+
+
+def _measured(job: Job, data: CalibrationData) -> dict[str, Any]:
+    """Return what load time, latency and memory of the dense and the written file come to."""
+    names = {value.name for value in job.dense.graph.inputs}
+    sample = {name: a for name, a in data.batch(np.arange(1)).items() if name in names}
+    batching = job.own_batching or batching_for(file_session(job.path), sample)
+    feeds = next(iter(batching.runs(sample)))
+    return measure_in_run(job.path, job.output, feeds, job.cores, batching.size or 1)
 
 
 def _outputs(
@@ -442,18 +464,3 @@ def _check_same_signature(dense: ir.Model, sparse: ir.Model, path: ModelPath) ->
                 f"{path}: its {kind} are {', '.join(map(str, theirs))}, the dense model's are "
                 f"{', '.join(map(str, ours))}; give two versions of one model"
             )
-
-
-def _peak_memory() -> int | None:
-    """Return the largest resident size of this process in bytes, None where it is not known."""
-    # What getrusage says may be the size of the process that started this one.
-    status = Path("/proc/self/status")
-    if status.is_file():
-        lines = (line.split() for line in status.read_text(encoding="ascii").splitlines())
-        return next((int(words[1]) * 1024 for words in lines if words[0] == "VmHWM:"), None)
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak) if os.uname().sysname == "Darwin" else int(peak) * 1024

@@ -1,12 +1,13 @@
-"""Giving memory that is free again back to the operating system."""
+"""The memory of this process: its peak, and giving back what is free again."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import sys
+from pathlib import Path
 
-__all__ = ["give_back"]
+__all__ = ["give_back", "peak_memory"]
 
 # From malloc.h.
 M_MMAP_THRESHOLD = -3
@@ -25,3 +26,18 @@ def give_back() -> None:
     if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "malloc_trim"):
         library.mallopt(M_MMAP_THRESHOLD, LARGE)
         library.malloc_trim(0)
+
+
+def peak_memory() -> int:
+    """Return the largest resident size of this process so far in bytes, 0 where it is not known."""
+    # What getrusage says may be the size of the process that started this one.
+    status = Path("/proc/self/status")
+    if status.is_file():
+        lines = (line.split() for line in status.read_text(encoding="ascii").splitlines())
+        return next((int(words[1]) * 1024 for words in lines if words[0] == "VmHWM:"), 0)
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) if sys.platform == "darwin" else int(peak) * 1024

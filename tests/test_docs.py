@@ -67,7 +67,8 @@ def test_every_command_is_one_that_the_program_accepts(
     called = list(commands())
     assert {name for name, _ in called} == set(main.commands) - {"evaluate", "search"}
     (tmp_path / "examples").symlink_to(REPOSITORY / "examples")
-    (tmp_path / "model.onnx").touch()
+    for name in ("model.onnx", "model.sparse.onnx"):
+        (tmp_path / name).touch()
     for name in ("model.sparse.run", "first.run", "second.run", "third.run"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from onnx_unipts.cli.benchmark import benchmark
 from onnx_unipts.cli.compare import compare
 from onnx_unipts.cli.completion import completion
 from onnx_unipts.cli.compress import compress
@@ -85,6 +86,7 @@ for _command in (
     compress,
     inspect,
     evaluate,
+    benchmark,
     search,
     pack,
     unpack,

@@ -17,6 +17,7 @@ class Channel(Pattern):
     """
 
     name = "channel"
+    gain = "channels that are cut out make every runtime faster and the file smaller"
     survives_removal = True
     whole_model = True
 

@@ -37,10 +37,12 @@ class Pattern(ABC):
         fixed_sparsity: the share of zeros that the pattern itself prescribes; None where any goes.
         step: the largest difference between a count that masks may keep and the next one.
         whole_model: whether masks are a matter of the whole model rather than of each tensor.
+        gain: which runtimes gain from it, in a sentence.
         survives_removal: whether a tensor keeps to the pattern when channels are taken out of it.
     """
 
     name: str
+    gain: str = ""
     fixed_sparsity: float | None = None
     step: int = 1
     survives_removal: bool = False

@@ -13,6 +13,10 @@ class Unstructured(Pattern):
     """Any weight may be zero: smallest files, faster only in runtimes with sparse kernels."""
 
     name = "unstructured"
+    gain = (
+        "single zeros make the file smaller for every runtime and faster only those with kernels "
+        "for them (XNNPACK in 1x1 convolutions), which stock onnxruntime has not"
+    )
     survives_removal = True
 
     def mask(self, scores: np.ndarray, kept: int, layout: Layout) -> np.ndarray:

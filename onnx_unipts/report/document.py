@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 __all__ = [
     "LayerSparsity",
     "Outcome",
+    "benchmark_document",
     "describe_file",
+    "entropy_bound",
     "evaluation_document",
     "inspection_document",
     "layer_sparsities",
@@ -77,8 +79,9 @@ class Outcome:
         search: ``evaluations``, ``images``, ``best_by_generation``.
         training: ``steps``, ``images``, ``loss`` by step, and ``history`` by epoch: ``epoch``,
             ``step``, ``samples``, ``divergence``, ``agreement``, ``accuracy`` as if it ended there.
-        latency: of one run of the dense and the sparse file, see
-            `onnx_unipts.latency.measure_latency`; empty where it was not measured.
+        measured: ``latency``, ``load`` and ``memory`` of the dense and the written file, see
+            `onnx_unipts.measurement`; what was not measured is missing.
+        runtimes: which runtimes gain from the zeros, a sentence each.
         memory_peak_bytes: the largest resident size of the process.
         eliminated: the dead channels that were removed; None where they were to stay.
         storage: how the file stores the weights, see `storage_facts`.
@@ -101,7 +104,8 @@ class Outcome:
     time: Mapping[str, float] = field(default_factory=dict)
     search: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
-    latency: Mapping[str, Any] = field(default_factory=dict)
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    runtimes: Sequence[str] = ()
     memory_peak_bytes: int | None = None
     eliminated: Elimination | None = None
     storage: Mapping[str, Any] = field(default_factory=dict)
@@ -127,7 +131,8 @@ def report_document(outcome: Outcome) -> dict[str, Any]:
             "time": outcome.time,
             "search": outcome.search,
             "training": outcome.training,
-            "latency": outcome.latency or None,
+            **{key: outcome.measured.get(key) for key in ("latency", "load", "memory")},
+            "runtimes": outcome.runtimes,
             "memory_peak_bytes": outcome.memory_peak_bytes,
             "dead_channels": _dead_channels(outcome.eliminated),
             "storage": outcome.storage or None,
@@ -142,27 +147,42 @@ def storage_facts(
 ) -> dict[str, Any]:
     """Return how a file stores its weights, and the least that any way to store them could take.
 
-    ``bytes_entropy_bound`` is that for the dense file with the zeros of ``outcome``: of n weights
-    of b bits each, a share s of them zero, n (H(s) + (1 - s) b) bits, H the binary entropy; b is
-    8 for a quantised file, whose zeros are counted before.
+    That is the `entropy_bound`, for a quantised file with the zeros that there were before.
     """
     import onnx_ir as ir
 
-    dtypes = {weight.key: ir.DataType[weight.dtype].itemsize for weight in weights}
-    bound = float(outcome.model["bytes"])
-    for layer in outcome.layers:
-        size = dtypes[layer.name]
-        bound -= layer.count * size
-        size = 1 if written.storage.quantize == "int8" else size
-        bound += (layer.count - layer.zeros) * size + layer.count * _entropy(layer.sparsity) / 8
+    sizes = {weight.key: ir.DataType[weight.dtype].itemsize for weight in weights}
+    quantized = written.storage.quantize is not None
     return {
         "format": written.storage.format,
         "pack": written.storage.pack if written.storage.format == "packed" else None,
         "values": written.storage.values,
-        "bytes_entropy_bound": round(bound),
+        "bytes_entropy_bound": entropy_bound(
+            outcome.model["bytes"], outcome.layers, sizes, 1 if quantized else None
+        ),
         "files": [str(file) for file in written.files],
         "weights": written.weights,
     }
+
+
+def entropy_bound(
+    dense_bytes: int,
+    layers: Sequence[LayerSparsity],
+    sizes: Mapping[str, float],
+    stored: int | None = None,
+) -> int:
+    """Return the fewest bytes that a dense file takes once its zeros are stored as such.
+
+    Of n weights of b bits each, a share s of them zero, n (H(s) + (1 - s) b) bits, H the binary
+    entropy. ``sizes`` are the bytes of an element in the dense file by layer; ``stored`` is what
+    one that is not zero takes afterwards, where that is another.
+    """
+    bound = float(dense_bytes)
+    for layer in layers:
+        size = sizes[layer.name]
+        kept = (layer.count - layer.zeros) * (stored or size)
+        bound += kept + layer.count * _entropy(layer.sparsity) / 8 - layer.count * size
+    return round(bound)
 
 
 def quantization_facts(outcome: Outcome, quantized: Quantized | None) -> dict[str, Any]:
@@ -213,6 +233,31 @@ def evaluation_document(
             "accuracy": _accuracy(accuracy),
             "data": data,
             "warnings": warnings,
+        }
+    )
+
+
+def benchmark_document(
+    dense: Mapping[str, Any],
+    sparse: Mapping[str, Any],
+    *,
+    measured: Mapping[str, Any],
+    layers: Sequence[LayerSparsity] = (),
+    bound: int | None = None,
+    runtimes: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return what ``benchmark`` prints: two files (`describe_file`), and what was ``measured``.
+
+    ``layers`` and ``bound`` (see `entropy_bound`) are missing where the zeros cannot be counted.
+    """
+    return plain(
+        {
+            "dense": dense,
+            "sparse": sparse,
+            "sparsity": _sparsity(layers) if layers else None,
+            "bytes_entropy_bound": bound,
+            **measured,
+            "runtimes": runtimes,
         }
     )
 

@@ -298,7 +298,11 @@ def _latency(report: Document) -> dict[str, Any] | None:
     if not latency:
         return None
     rows = [(name, f"{latency[key]:.3g} ms") for name, key in LATENCIES.items()]
-    return {"rows": rows, "note": latency_note(latency)}
+    if load := report.get("load"):
+        rows += [(f"{name}, load", f"{load[key]:.3g} ms") for name, key in LATENCIES.items()]
+    if memory := report.get("memory"):
+        rows += [(f"{name}, peak memory", size_text(memory[f"{name}_bytes"])) for name in LATENCIES]
+    return {"rows": rows, "note": latency_note(latency), "gains": report.get("runtimes") or []}
 
 
 def _facts(report: Document) -> list[tuple[str, str]]:

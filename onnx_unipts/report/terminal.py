@@ -18,6 +18,7 @@ from onnx_unipts.report.text import shape_text as _shape
 from onnx_unipts.report.text import size_text as _bytes
 
 __all__ = [
+    "print_benchmark",
     "print_comparison",
     "print_environment",
     "print_evaluation",
@@ -49,6 +50,7 @@ def report_tables(report: Document) -> list[Table]:
         _layers(report["sparsity"]),
         _measures(report),
         _sizes(report["model"], report.get("output"), report.get("storage")),
+        _speeds(report),
         _facts(report, "are zero"),
     )
     return [table for table in tables if table is not None]
@@ -106,6 +108,22 @@ def print_evaluation(evaluation: Document, stream: TextIO | None = None) -> None
     _show(console, _layers(evaluation["sparsity"]))
     _show(console, _measures(evaluation))
     _show(console, _sizes(evaluation["dense"], evaluation["sparse"]))
+
+
+def print_benchmark(document: Document, stream: TextIO | None = None) -> None:
+    """Print what the sparse file gains beside the dense one."""
+    console = _console(stream)
+    bound = document["bytes_entropy_bound"]
+    storage = None if bound is None else {"bytes_entropy_bound": bound}
+    _show(console, _sizes(document["dense"], document["sparse"], storage))
+    _show(console, _speeds(document))
+    facts = _pairs()
+    if document["sparsity"]:
+        facts.add_row("sparsity", f"{document['sparsity']['achieved']:.4f}")
+    facts.add_row("latency", latency_note(document["latency"]))
+    for sentence in document["runtimes"]:
+        facts.add_row("gain", Text(sentence))
+    _show(console, facts)
 
 
 def print_packing(document: Document, stream: TextIO | None = None) -> None:
@@ -293,6 +311,19 @@ def _sizes(
     return table
 
 
+def _speeds(document: Document) -> Table | None:
+    """Return the table of times and memory, as far as they were measured."""
+    table = _table("", "dense>", "sparse>", "ratio>")
+    for title, key in (("latency", "latency"), ("load time", "load")):
+        if measured := document.get(key):
+            times = [f"{measured[f'{model}_ms']:.3g} ms" for model in ("dense", "sparse")]
+            table.add_row(title, *times, f"{measured['ratio']:.3f}")
+    if memory := document.get("memory"):
+        sizes = [_bytes(memory[f"{model}_bytes"]) for model in ("dense", "sparse")]
+        table.add_row("peak memory", *sizes, f"{memory['ratio']:.3f}")
+    return table if table.row_count else None
+
+
 def _facts(report: Document, verb: str) -> Table:
     sparsity, time = report["sparsity"], report.get("time") or {}
     facts = _pairs()
@@ -335,11 +366,9 @@ def _facts(report: Document, verb: str) -> Table:
     if spent:
         facts.add_row("time", ", ".join(spent))
     if latency := report.get("latency"):
-        facts.add_row(
-            "latency",
-            f"dense {latency['dense_ms']:.3g} ms, sparse {latency['sparse_ms']:.3g} ms; "
-            + latency_note(latency),
-        )
+        facts.add_row("latency", latency_note(latency))
+    for sentence in report.get("runtimes") or []:
+        facts.add_row("gain", Text(sentence))
     if report.get("memory_peak_bytes"):
         facts.add_row("peak memory", _bytes(report["memory_peak_bytes"]))
     if report.get("goal"):

@@ -20,7 +20,7 @@ INTEGERS = ("INT8", "UINT8")
 def zeros_against(dense: ir.Model, sparse: ir.Model) -> list[LayerSparsity]:
     """Count the zeros of the weights of ``sparse``, packed or not, in graph order.
 
-    A weight goes by the shape that it has in ``dense``: what was cut out of it counts as zero.
+    A weight goes by the name and shape that it has in ``dense``: what was cut out counts as zero.
     Quantised weights count where they are floats in ``dense``, and where there are no others.
     """
     original = {weight.key: weight for weight in find_prunable(dense)}
@@ -43,8 +43,11 @@ def _name(key: str) -> str:
 
 
 def _whole(layer: LayerSparsity, original: PrunableWeight | None) -> LayerSparsity:
-    """Return ``layer`` in the shape of the ``original``, where that is larger."""
-    if original is None or original.count <= layer.count:
+    """Return ``layer`` as what it was in the ``original``."""
+    if original is None:
+        return layer
+    layer = replace(layer, name=original.key)
+    if original.count <= layer.count:
         return layer
     kept = layer.count - layer.zeros
     return replace(layer, shape=original.shape, count=original.count, zeros=original.count - kept)

@@ -1,0 +1,115 @@
+"""What a sparse model file gains beside the dense one: size, load time, latency and memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_unipts.api import ModelPath
+from onnx_unipts.calibration import (
+    InputSpec,
+    Preprocessing,
+    input_signature,
+    is_synthetic,
+    load_calibration_data,
+)
+from onnx_unipts.environment import check_training_runtime
+from onnx_unipts.external_data import data_files
+from onnx_unipts.gains import gains, recognized
+from onnx_unipts.graph.dynamic_batch import batching_of
+from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.graph.isolation import isolated
+from onnx_unipts.graph.model import is_ort_format, load_model
+from onnx_unipts.graph.prunable import find_prunable
+from onnx_unipts.measurement import measure
+from onnx_unipts.probing import with_running_sizes
+from onnx_unipts.report.document import benchmark_document, describe_file, entropy_bound
+from onnx_unipts.report.zeros import INTEGERS, zeros_against
+
+__all__ = ["benchmark"]
+
+SECONDS = 10.0
+
+
+def benchmark(
+    dense: ModelPath,
+    sparse: ModelPath,
+    *,
+    data: Any = None,
+    preprocessing: Preprocessing | None = None,
+    input_shapes: dict[str, tuple[int, ...]] | None = None,
+    threads: int = 1,
+    batch_size: int = 1,
+    seconds: float = SECONDS,
+) -> dict[str, Any]:
+    """Measure the model files ``dense`` and ``sparse`` in turn and return the document of it.
+
+    ``dense`` and ``sparse``: files and sizes, zipped too; ``bytes_entropy_bound``; ``sparsity``;
+    ``latency``, ``load`` and ``memory`` as `onnx_unipts.measurement.measure` returns them;
+    ``runtimes``: who gains, a sentence each. ``data`` are inputs as for `compress`, of which
+    ``batch_size`` are run at a time. Raises `UsageError` and `UnsupportedModelError`; ``sparse``
+    may be a file in ORT format, whose zeros are not counted.
+    """
+    check_training_runtime()
+    dense, sparse = Path(dense), Path(sparse)
+    model = load_model(dense)
+    feeds, samples = _feeds(model, dense, data, preprocessing, input_shapes or {}, batch_size)
+    other = None if is_ort_format(sparse) else load_model(sparse)
+    files = [describe_file(path, data_files(path)) for path in (dense, sparse)]
+    counted: dict[str, Any] = {}
+    if other is not None:
+        _check_same_inputs(model, other, sparse)
+        counted = _zeros(model, other, files[0]["bytes"])
+    measured = measure(dense, sparse, feeds, threads, samples, seconds)
+    return benchmark_document(*files, measured=measured, **counted)
+
+
+def _feeds(
+    model: ir.Model,
+    path: Path,
+    data: Any,
+    preprocessing: Preprocessing | None,
+    input_shapes: dict[str, tuple[int, ...]],
+    batch_size: int,
+) -> tuple[dict[str, np.ndarray], int]:
+    """Return what one run takes, and of how many samples it is."""
+    batching = isolated(batching_of, model)
+    signature: list[InputSpec] = list(input_signature(model, input_shapes, batching.whole))
+    if is_synthetic(data):
+        guess = load_calibration_data(data, signature, num_samples=1).batch(np.arange(1))
+        signature = with_running_sizes(path, signature, guess)
+    size = batching.size or batch_size
+    loaded = load_calibration_data(data, signature, preprocessing, num_samples=size)
+    names = {value.name for value in model.graph.inputs}
+    batch = loaded.batch(np.arange(min(size, len(loaded))))
+    batch = {name: array for name, array in batch.items() if name in names}
+    return next(iter(batching.runs(batch))), batching.size or len(next(iter(batch.values())))
+
+
+def _check_same_inputs(dense: ir.Model, sparse: ir.Model, path: Path) -> None:
+    ours, theirs = (
+        [v.name for v in m.graph.inputs if not v.is_initializer()] for m in (dense, sparse)
+    )
+    if ours != theirs:
+        raise UsageError(
+            f"{path}: its inputs are {', '.join(map(str, theirs))}, the dense model's are "
+            f"{', '.join(map(str, ours))}; give two versions of one model"
+        )
+
+
+def _zeros(dense: ir.Model, sparse: ir.Model, dense_bytes: int) -> dict[str, Any]:
+    """Return the zeros of ``sparse`` and what they are good for."""
+    layers = zeros_against(dense, sparse)
+    sizes = {weight.key: ir.DataType[weight.dtype].itemsize for weight in find_prunable(dense)}
+    layers = [layer for layer in layers if layer.name in sizes]
+    stored = [w for w in find_prunable(sparse, include=("quantised",)) if w.pruned]
+    quantized = any(w.dtype in INTEGERS and w.key not in sizes for w in stored)
+    cut = sum(weight.count for weight in stored) < sum(layer.count for layer in layers)
+    return {
+        "layers": layers,
+        "bound": entropy_bound(dense_bytes, layers, sizes, 1 if quantized else None),
+        "runtimes": gains(recognized(sparse), cut=cut, quantized="int8" if quantized else None),
+    }
