@@ -50,6 +50,12 @@ EXTERNAL_ALIGNMENT = 64
 # Where a file in onnxruntime's own format says so, in its second four bytes.
 ORT_IDENTIFIER = b"ORTM"
 
+# What turns files of these endings into ONNX.
+EXPORTERS = {
+    **dict.fromkeys((".pt", ".pth", ".ckpt", ".safetensors"), "torch.onnx.export"),
+    **dict.fromkeys((".h5", ".keras", ".pb", ".tflite"), "tf2onnx"),
+}
+
 Scope = ir.Graph | ir.Function
 
 # A shape whose element type is not known is left out of a file, and onnx-ir warns of every one.
@@ -357,6 +363,13 @@ def node_label(node: ir.Node) -> str:
 # Reading
 
 
+def _not_onnx(path: Path) -> str:
+    remedy = EXPORTERS.get(path.suffix.lower())
+    if remedy is None:
+        return "not an ONNX file, or a truncated one"
+    return f"not an ONNX file; export the model to ONNX first, with {remedy}"
+
+
 def _parse(path: Path) -> onnx.ModelProto:
     try:
         content = path.read_bytes()
@@ -380,7 +393,7 @@ def _parse(path: Path) -> onnx.ModelProto:
         raise UnsupportedModelError(
             f"{path}: over 2 GB in one file; save it with external data"
             if len(content) > PROTOBUF_LIMIT
-            else f"{path}: not an ONNX file, or a truncated one"
+            else f"{path}: {_not_onnx(path)}"
         ) from error
     if not proto.graph.node or not proto.graph.output:
         raise UnsupportedModelError(

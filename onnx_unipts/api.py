@@ -150,6 +150,7 @@ def compress(
     if dry_run:
         return Result({**report_document(_plan(job)), "estimate": estimate(job)}, None, directory)
     with RunDirectory.open(directory, job.fingerprint(), resume=resume) as run:
+        _tell_of_resume(job, run, resume)
         if prepared_by is not None:
             run.inherit(PREPARATION, prepared_by, differing=NOT_OF_PREPARATION)
         report, figures = _report(job, run_compression(job, run))
@@ -193,6 +194,7 @@ def search(
     if dry_run:
         return Result({**report_document(_plan(job)), "estimate": estimate(job)}, None, directory)
     with RunDirectory.open(directory, job.fingerprint(), resume=resume) as run:
+        _tell_of_resume(job, run, resume)
         found = run_search(job, run)
         allocation = run.read_json("allocation.json")
     report = report_document(_plan(job))
@@ -310,6 +312,13 @@ def _prepare(
         progress=progress or Quiet(),
     )
     return job, Path(run_dir) if run_dir is not None else output.with_suffix(".run")
+
+
+def _tell_of_resume(job: Job, run: RunDirectory, asked: bool) -> None:
+    if run.resumed:
+        job.progress.message(f"going on with the run in {run.path}")
+    elif asked:
+        job.progress.message(f"no run to go on with in {run.path}: starting afresh")
 
 
 def _save_recipe(recipe: Recipe, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import cached_property
@@ -25,6 +26,8 @@ __all__ = ["Course"]
 SAMPLES = 1000
 # Bytes of weights that are written out again at every epoch, at most.
 LARGEST = 2**28
+# Between two lines that tell of epochs.
+SECONDS_BETWEEN = 5.0
 
 
 class Course:
@@ -44,6 +47,7 @@ class Course:
         """``settle`` returns the student's tensors that training would leave, were this its end."""
         self._job, self._run, self._student = job, run, student
         self._settle = settle
+        self._told = 0.0
 
     def add(self, attempt: int, state: Checkpoint) -> None:
         """Measure what the training is at in ``state``, unless that is known or takes too much."""
@@ -54,8 +58,7 @@ class Course:
         self._run.append(
             "epoch", attempt=attempt, epoch=state.epoch, step=len(state.losses), **measured
         )
-        if state.epoch > 0:
-            self._job.progress.message(f"epoch {state.epoch}: {_text(measured)}")
+        self._tell(state.epoch, measured)
 
     def of(self, attempt: int) -> list[dict[str, Any]]:
         """Return what was measured in ``attempt``, by epoch: see ``training.history``."""
@@ -64,6 +67,13 @@ class Course:
             for entry in self._run.entries("epoch")
             if entry["attempt"] == attempt
         ]
+
+    def _tell(self, epoch: int, measured: Mapping[str, Any]) -> None:
+        """Tell of the last epoch, and of others where they take long enough to wait for."""
+        last = epoch == self._job.recipe.training.epochs
+        if last or (epoch > 0 and time.monotonic() - self._told > SECONDS_BETWEEN):
+            self._told = time.monotonic()
+            self._job.progress.message(f"epoch {epoch}: {_text(measured)}")
 
     def _measure(self, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
         model = self._job.load()

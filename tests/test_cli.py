@@ -243,6 +243,7 @@ def test_a_search_can_be_gone_on_with(model: Path, tmp_path: Path):
     assert not (tmp_path / "small.sparse.onnx").exists()
     resumed = run("compress", model, *QUICK, "--resume")
     assert resumed.exit_code == 0, resumed.stderr
+    assert "going on with the run in" in resumed.stderr
     again = tmp_path / "again.onnx"
     unbroken = run("compress", model, *QUICK, "-o", again)
     assert unbroken.exit_code == 0, unbroken.stderr
@@ -315,11 +316,14 @@ def test_help_imports_neither_numpy_nor_a_runtime():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--sparsity", "1.5"], "'--sparsity': 1.5 is not in the range 0<x<1"),
-        (["--sparsity", "0"], "'--sparsity': 0.0 is not in the range 0<x<1"),
-        (["--sparsity", "1"], "is not in the range 0<x<1"),
-        (["--sparsity", "nan"], "allowed: a number above 0 and below 1"),
-        (["--sparsity", "most"], "'most' is not a valid float"),
+        (
+            ["--sparsity", "1.5"],
+            "'--sparsity': 1.5 is not between 0 and 1; for 1.5 percent give 1.5%",
+        ),
+        (["--sparsity", "0"], "'--sparsity': 0 is not between 0 and 1"),
+        (["--sparsity", "1"], "1 is not between 0 and 1"),
+        (["--sparsity", "nan"], "nan is not between 0 and 1"),
+        (["--sparsity", "most"], "'most' is not a number such as 0.9 or 90%"),
         ([], "--sparsity is missing"),
         (["--sparsity", "0.9", "--epochs", "-1"], "training.epochs is -1; allowed: an integer"),
         (["--sparsity", "0.9", "--lr", "0"], "training.learning_rate is 0.0; allowed: a number"),

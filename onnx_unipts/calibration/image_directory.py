@@ -106,11 +106,10 @@ def _find(directory: Path) -> list[Path]:
     try:
         paths = [path for path in files_under(directory) if path.suffix.lower() in IMAGE_SUFFIXES]
     except OSError as error:
-        raise UsageError(f"calibration data {directory}: cannot be read ({error})") from error
+        raise UsageError(f"data {directory}: cannot be read ({error})") from error
     if not paths:
         raise UsageError(
-            f"calibration data {directory}: holds no images "
-            f"({', '.join(sorted(IMAGE_SUFFIXES))}) and no .npz"
+            f"data {directory}: holds no images ({', '.join(sorted(IMAGE_SUFFIXES))}) and no .npz"
         )
     return sorted(paths, key=lambda path: path.relative_to(directory).parts)
 
@@ -164,7 +163,7 @@ def _common_size(
                 f"{size[1]}x{size[0]}); give --crop or --input-shape"
             )
     if first is None:
-        raise UsageError(f"calibration data {directory}: none of {len(paths)} images can be read")
+        raise UsageError(f"data {directory}: none of {len(paths)} images can be read")
     return first[1]
 
 
@@ -199,7 +198,7 @@ def _read(
     if not rows:
         path, reason = skipped[0]
         raise UsageError(
-            f"calibration data {directory}: none of {count} images can be read, the first is "
+            f"data {directory}: none of {count} images can be read, the first is "
             f"{path.name} ({reason})"
         )
     pixels = pixels[: len(rows)]

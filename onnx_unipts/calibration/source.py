@@ -144,15 +144,15 @@ def _check_signature(signature: Sequence[InputSpec]) -> None:
 def _unknown(source: Any) -> UsageError:
     path = as_path(source)
     if source == "":
-        return UsageError("calibration data: no path given")
+        return UsageError("data: no path given")
     if path is None:
         return UsageError(
-            f"calibration data cannot be a {type(source).__name__}; give a path, a dict of arrays, "
+            f"data cannot be a {type(source).__name__}; give a path, a dict of arrays, "
             "an iterable of dicts, or an object with get_next()"
         )
     if not path.exists():
-        return UsageError(f"calibration data {path}: no such file or directory")
+        return UsageError(f"data {path}: no such file or directory")
     return UsageError(
-        f"calibration data {path}: not a kind that can be read; give a directory of images, .npy, "
+        f"data {path}: not a kind that can be read; give a directory of images, .npy, "
         ".npz, a directory of .npz, .csv, .wav, a .txt with a tokenizer, or script.py:function"
     )

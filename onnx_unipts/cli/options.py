@@ -96,6 +96,26 @@ class Numbers(click.ParamType):
             self.fail(f"{value!r} is not a list of numbers such as .485,.456,.406", param, ctx)
 
 
+class Share(click.ParamType):
+    """A share between 0 and 1, e.g. ``0.9`` or ``90%``."""
+
+    name = "share"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the share; fail with what was expected."""
+        text = str(value).strip()
+        try:
+            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+        except ValueError:
+            self.fail(f"{text!r} is not a number such as 0.9 or 90%", param, ctx)
+        if not 0 < share < 1:
+            instead = f"; for {text} percent give {text}%" if 1 < share < 100 else ""
+            self.fail(f"{text} is not between 0 and 1{instead}", param, ctx)
+        return share
+
+
 @dataclass(frozen=True)
 class DataArguments:
     """Where inputs come from and how they are prepared."""
@@ -360,9 +380,9 @@ method_options = _group(
     MethodArguments,
     _method(
         "--sparsity",
-        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        type=Share(),
         metavar="SHARE",
-        help="Share of the weights to set to zero, between 0 and 1, e.g. 0.9.",
+        help="Share of the weights to set to zero, between 0 and 1, e.g. 0.9 or 90%.",
     ),
     _method(
         "--recipe",

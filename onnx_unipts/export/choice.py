@@ -43,6 +43,11 @@ def choose_storage(
             f"output {output}: onnxruntime tells the format {storage.format} by its ending; give a "
             f"name that ends in {exporter.suffix}"
         )
+    if not output.suffix:
+        raise UsageError(
+            f"output {output}: a name without an ending; give a file such as {output}.onnx, or "
+            f"{output / path.name} in a directory"
+        )
     if exporter.suffix == ".onnx" and output.suffix == ".ort":
         raise UsageError(
             f"output {output}: that ending is of the format ort; give --format ort, or a name that "
