@@ -239,9 +239,9 @@ def _moved(images: np.ndarray, jitter: Jitter, layout: Layout) -> np.ndarray:
         jitter.flip.tolist(),
         strict=True,
     ):
-        part = image[
-            (*ahead, slice(top - dy, top - dy + height), slice(left - dx, left - dx + width))
-        ]
+        rows, columns = top - dy, left - dx
+        where = (*ahead, slice(rows, rows + height), slice(columns, columns + width))
+        part = image[where]
         target[...] = part[mirrored] if flip else part
     return moved
 
