@@ -8,7 +8,6 @@ squares is laid out in full four times; and convolutions are faster in the block
 
 from __future__ import annotations
 
-import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import CommonSubexpressionEliminationPass, RemoveUnusedNodesPass
 
@@ -18,6 +17,7 @@ from onnx_unipts.training.replacement import constant, replace
 __all__ = ["simplify_gradients"]
 
 INT64_MIN = -(2**63) + 1
+LARGE = 3.4e38  # of float32
 
 
 def simplify_gradients(model: ir.Model) -> None:
@@ -30,6 +30,10 @@ def simplify_gradients(model: ir.Model) -> None:
         if node.op_type == "Sum":
             _rewrite_square_gradient(model.graph, node)
     RemoveUnusedNodesPass()(model)
+    for node in list(model.graph):
+        if node.op_type == "ReduceSum":
+            _rewrite_sum_of_squares(model.graph, node)
+    RemoveUnusedNodesPass()(model)
     block_convolutions(model)
     CommonSubexpressionEliminationPass()(model)
 
@@ -37,10 +41,23 @@ def simplify_gradients(model: ir.Model) -> None:
 def _rewrite_relu_gradient(graph: ir.Graph, node: ir.Node) -> None:
     """dX = dY * (Y > 0); where the builder passes X instead of Y, X > 0 says the same."""
     upstream, activation = node.inputs
-    positive = ir.node("Greater", [activation, _zero(graph)])
-    slope = ir.node("Cast", [positive.outputs[0]], {"to": ir.DataType.FLOAT})
+    # min(max(Y * LARGE, 0), 1) in one vectorised pass: 1 where Y > 0, all but denormals
+    slope = ir.node("HardSigmoid", [activation], {"alpha": LARGE, "beta": 0.0})
     product = ir.node("Mul", [upstream, slope.outputs[0]])
-    replace(graph, node, [positive, slope, product], {0: product.outputs[0]})
+    replace(graph, node, [slope, product], {0: product.outputs[0]})
+
+
+def _rewrite_sum_of_squares(graph: ir.Graph, node: ir.Node) -> None:
+    """One pass for the sum of X * X where nothing else wants the product."""
+    if len(node.inputs) != 1 or node.attributes.get_int("keepdims", 1) != 0:
+        return
+    product = node.inputs[0].producer() if node.inputs[0] is not None else None
+    if product is None or product.op_type != "Mul" or product.inputs[0] is not product.inputs[1]:
+        return
+    if len(product.outputs[0].uses()) > 1:
+        return
+    total = ir.node("ReduceSumSquare", [product.inputs[0]], {"keepdims": 0})
+    replace(graph, node, [total], {0: total.outputs[0]})
 
 
 def _rewrite_square_gradient(graph: ir.Graph, node: ir.Node) -> None:
@@ -133,11 +150,3 @@ def _flipped(graph: ir.Graph, value: ir.Value, rank: int) -> tuple[list[ir.Node]
         ],
     )
     return [flip], flip.outputs[0]
-
-
-def _zero(graph: ir.Graph) -> ir.Value:
-    name = "gradient/zero"
-    if name not in graph.initializers:
-        value = ir.Value(name=name, const_value=ir.tensor(np.float32(0), name=name))
-        graph.register_initializer(value)
-    return graph.initializers[name]
