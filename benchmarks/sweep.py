@@ -9,6 +9,7 @@ after recovery. Writes sweep.json, sweep.md and a log per model into the output 
 from __future__ import annotations
 
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -23,9 +24,11 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.calibration import input_signature, load_calibration_data
+from onnx_unipts.evaluation import batching_for
 from onnx_unipts.graph.dynamic_batch import batching_of
 from onnx_unipts.graph.model import load_model, read_tensors, stored_tensors
-from onnx_unipts.graph.prunable import find_prunable
+from onnx_unipts.graph.prunable import PrunableWeight, find_prunable
+from onnx_unipts.job import LAST_RESORTS
 from onnx_unipts.training.ort import file_session
 
 CLI = "from onnx_unipts.cli import main; main()"
@@ -154,14 +157,14 @@ def _fidelity(report: Mapping[str, Any]) -> dict[str, Any]:
 def _check(path: Path, written: Path, sparsity: float) -> dict[str, Any]:
     """Return what is found out about the dense model, and about ``written`` where it exists."""
     dense = load_model(path)
-    weights = [weight for weight in find_prunable(dense) if weight.pruned]
+    weights = _pruned(dense)
     found: dict[str, Any] = {"weights": len(weights)}
     try:
         session = file_session(path)
-        batching = batching_of(dense)
-        signature = input_signature(dense, whole=batching.whole)
+        signature = input_signature(dense, whole=batching_of(dense).whole)
         data = load_calibration_data(None, signature, num_samples=COMPARED)
-        batch = next(batching.runs(data.batch(np.arange(COMPARED))))
+        samples = data.batch(np.arange(COMPARED))
+        batch = next(batching_for(session, samples).runs(samples))
         names = [value.name for value in session.get_outputs()]
         before = session.run(names, batch)
         found["runs"] = True
@@ -172,7 +175,7 @@ def _check(path: Path, written: Path, sparsity: float) -> dict[str, Any]:
         return found
     sparse = load_model(written)
     tensors = read_tensors(sparse, [weight.key for weight in weights])
-    zeros = sum(int(np.count_nonzero(tensor == 0)) for tensor in tensors.values())
+    zeros = sum(int(np.count_nonzero(tensors[w.key] == w.zero)) for w in weights)
     found["exact"] = zeros == int(sparsity * sum(weight.count for weight in weights))
     found["signature"] = _signature(dense) == _signature(sparse)
     found["versions"] = (dense.ir_version, dict(dense.opset_imports)) == (
@@ -184,7 +187,16 @@ def _check(path: Path, written: Path, sparsity: float) -> dict[str, Any]:
         found["finite"] = all(np.isfinite(a).all() for a in after if a.dtype.kind == "f")
         pairs = dict(zip(names, zip(before, after, strict=True), strict=True))
         found["untouched"] = _untouched(dense, sparse, pairs)
-    return sorted(found, key=lambda path: (-path.stat().st_size, path))
+    return found
+
+
+def _pruned(model: ir.Model) -> list[PrunableWeight]:
+    """Return the weights that compress prunes: kinds of last resort where there are no others."""
+    for include in ([], *([kind] for kind in LAST_RESORTS)):
+        weights = [w for w in find_prunable(model, include=include) if w.pruned]
+        if weights:
+            return weights
+    return []
 
 
 def _signature(model: ir.Model) -> list[tuple[Any, ...]]:
@@ -251,8 +263,10 @@ def _document(records: Sequence[dict[str, Any]], seconds: float) -> dict[str, An
         record["improved"] = _improved(record)
     verdicts = [record["verdict"] for record in records]
     judged = [record["improved"] for record in records if record["improved"] is not None]
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "seconds": round(seconds),
+        "cpu_seconds": round(usage.ru_utime + usage.ru_stime),
         "verdicts": {verdict: verdicts.count(verdict) for verdict in sorted(set(verdicts))},
         "trained": len(judged),
         "improved": sum(judged),
@@ -295,7 +309,8 @@ def _table(document: Mapping[str, Any]) -> str:
     verdicts = ", ".join(f"{count} {verdict}" for verdict, count in document["verdicts"].items())
     lines += [
         "",
-        f"{len(document['models'])} models in {document['seconds']} s: {verdicts}; "
+        f"{len(document['models'])} models in {document['seconds']} s "
+        f"({document['cpu_seconds']} s of CPU): {verdicts}; "
         f"training brought {document['improved']} of {document['trained']} nearer to dense.",
         "",
     ]
