@@ -30,6 +30,7 @@ __all__ = [
     "iterate_scopes",
     "load_model",
     "node_label",
+    "proto_graphs",
     "read_tensors",
     "save_model",
     "serialize",
@@ -528,7 +529,7 @@ def _holds_map(kind: onnx.TypeProto) -> bool:
 def _densify(proto: onnx.ModelProto) -> set[str]:
     """Turn sparse initializers and Constants into dense ones; return their names."""
     names: set[str] = set()
-    for graph in _proto_graphs(proto):
+    for graph in proto_graphs(proto):
         if isinstance(graph, onnx.GraphProto):
             dense = {tensor.name for tensor in graph.initializer}
             for sparse in graph.sparse_initializer:
@@ -550,7 +551,7 @@ def _densify(proto: onnx.ModelProto) -> set[str]:
 
 
 def _sparsify(proto: onnx.ModelProto, names: Collection[str]) -> None:
-    for graph in _proto_graphs(proto):
+    for graph in proto_graphs(proto):
         if isinstance(graph, onnx.GraphProto):
             for index in reversed(range(len(graph.initializer))):
                 if graph.initializer[index].name in names:
@@ -617,7 +618,8 @@ def _sparse_tensor(dense: onnx.TensorProto) -> onnx.SparseTensorProto:
     )
 
 
-def _proto_graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
+def proto_graphs(proto: onnx.ModelProto) -> Iterator[onnx.GraphProto | onnx.FunctionProto]:
+    """Yield the main graph, the functions and every graph in them."""
     pending: list[onnx.GraphProto | onnx.FunctionProto] = [proto.graph, *proto.functions]
     while pending:
         graph = pending.pop()
@@ -637,7 +639,7 @@ def to_bytes(model: ir.Model) -> bytes:
     proto = to_proto(model)
     stored = stored_tensors(model).values()
     sparse = {s.value.name or "" for s in stored if s.value.meta.get("storage") == "sparse"}
-    for graph in _proto_graphs(proto):
+    for graph in proto_graphs(proto):
         if not isinstance(graph, onnx.GraphProto):
             continue
         initializers = {tensor.name for tensor in graph.initializer}
@@ -766,7 +768,7 @@ def _data_locations(target: Path) -> set[str]:
         proto = onnx.ModelProto.FromString(target.read_bytes())
     except (OSError, DecodeError):
         return set()
-    tensors = (tensor for graph in _proto_graphs(proto) for tensor in _initializers(graph))
+    tensors = (tensor for graph in proto_graphs(proto) for tensor in _initializers(graph))
     return {
         entry.value
         for tensor in tensors

@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import onnx
+import onnx.inliner
 import onnx_ir as ir
 
-from onnx_unipts.graph.model import from_proto, to_proto
+from onnx_unipts.graph.model import from_proto, proto_graphs, to_proto
 
 __all__ = ["convert_opset", "is_standard", "through_proto"]
 
@@ -24,7 +25,8 @@ def convert_opset(model: ir.Model, target: int) -> ir.Model:
     Operators that do not exist in the opset the model declares, as files written by onnxruntime
     have them (LayerNormalization in opset 14), stay as they are. Upsample and the Resize of opset
     10 become a Resize that samples as they did, which the converter of the onnx package gets wrong;
-    Affine, Crop and ImageScaler become operators that still exist.
+    Affine, Crop and ImageScaler become operators that still exist. Operators that ``target`` does
+    not have yet, such as Attention and RMSNormalization, become the function that defines them.
 
     Raises whatever the converter raises for an operator it cannot convert.
     """
@@ -38,7 +40,7 @@ def convert_opset(model: ir.Model, target: int) -> ir.Model:
         return node.op_type in _REPLACEMENTS or not is_standard(node, opset)
 
     def convert(proto: onnx.ModelProto) -> onnx.ModelProto:
-        proto = onnx.shape_inference.infer_shapes(proto)
+        proto = onnx.shape_inference.infer_shapes(_without_newer(proto, opset, target))
         return onnx.version_converter.convert_version(proto, target)
 
     converted = through_proto(model, convert, hidden=is_special)
@@ -52,11 +54,7 @@ def convert_opset(model: ir.Model, target: int) -> ir.Model:
 
 def is_standard(node: ir.Node, opset: int) -> bool:
     """Tell whether a node of the standard domain is an operator of ``opset``."""
-    try:
-        onnx.defs.get_schema(node.op_type, opset, "")
-    except onnx.defs.SchemaError:
-        return False
-    return True
+    return _exists(node.op_type, opset)
 
 
 def through_proto(
@@ -80,6 +78,57 @@ def through_proto(
             node.domain = ""
     result.opset_imports.pop(ASIDE, None)
     return result
+
+
+def _without_newer(proto: onnx.ModelProto, opset: int, target: int) -> onnx.ModelProto:
+    """Inline the operators of ``opset`` that ``target`` does not have, and those in them."""
+    seen: set[str] = set()
+    while newer := _newer_functions(proto, opset, target) - seen:
+        seen |= newer
+        typed = onnx.shape_inference.infer_shapes(proto)
+        _spell_out_defaults(typed, newer, opset)
+        # Inlining needs every type; inference leaves those of initializers out.
+        for graph in proto_graphs(typed):
+            if isinstance(graph, onnx.GraphProto):
+                graph.value_info.extend(
+                    onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims)
+                    for t in graph.initializer
+                )
+        functions = [("", name) for name in sorted(newer)]
+        proto = onnx.inliner.inline_selected_functions(
+            typed, functions, inline_schema_functions=True
+        )
+    return proto
+
+
+def _spell_out_defaults(proto: onnx.ModelProto, names: set[str], opset: int) -> None:
+    """Give nodes the attributes that they leave out: functions refer to them, default or not."""
+    for graph in proto_graphs(proto):
+        for node in graph.node:
+            if node.domain or node.op_type not in names:
+                continue
+            given = {attribute.name for attribute in node.attribute}
+            known = onnx.defs.get_schema(node.op_type, opset, "").attributes
+            node.attribute.extend(
+                attribute.default_value
+                for name, attribute in known.items()
+                if name not in given and attribute.default_value.name
+            )
+
+
+def _newer_functions(proto: onnx.ModelProto, opset: int, target: int) -> set[str]:
+    names = {
+        node.op_type for graph in proto_graphs(proto) for node in graph.node if not node.domain
+    }
+    return {name for name in names if _exists(name, opset) and not _exists(name, target)}
+
+
+def _exists(op_type: str, opset: int) -> bool:
+    try:
+        onnx.defs.get_schema(op_type, opset, "")
+    except onnx.defs.SchemaError:
+        return False
+    return True
 
 
 def _all_nodes(model: ir.Model) -> Iterator[ir.Node]:

@@ -1,12 +1,15 @@
 """Converting opsets: what the converter of the onnx package gets wrong or refuses."""
 
 import numpy as np
+import onnx.reference
 import onnx_ir as ir
+import onnxruntime
 import pytest
 from onnx import parser
 
+from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.equivalence import Equivalence
-from onnx_unipts.graph.model import from_proto
+from onnx_unipts.graph.model import from_proto, serialize, to_proto
 from onnx_unipts.graph.opset_conversion import convert_opset
 
 
@@ -64,3 +67,27 @@ def test_newer_opsets_come_down():
     assert converted.opset_imports == {"": 21}
     check = Equivalence(converted)
     assert np.isfinite(check.outputs[0]).all()
+
+
+@pytest.mark.parametrize(
+    ("opset", "body"),
+    [
+        (23, "<float[8] s = {1, 2, 1, 2, 1, 2, 1, 2}> {y = RMSNormalization(x, s)}"),
+        (23, "{y = Attention(x, x, x)}"),
+        (24, "{y = Swish <alpha = 1.5> (x)}"),
+        (25, "{h = Swish (x) y = Attention <is_causal = 1> (h, x, x)}"),
+    ],
+)
+def test_newer_operators_become_the_functions_that_define_them(opset, body):
+    model = parse("g (float[1,2,6,8] x) => (float[a,b,c,d] y)" + body, opset)
+    converted = convert_opset(model, 21)
+    assert converted.opset_imports == {"": 21}
+    reference = onnx.reference.ReferenceEvaluator(to_proto(model))
+    x = np.random.default_rng(0).standard_normal((1, 2, 6, 8)).astype(np.float32)
+    session = onnxruntime.InferenceSession(
+        serialize(runnable(model)), providers=["CPUExecutionProvider"]
+    )
+    for ours, expected in zip(
+        session.run(None, {"x": x}), reference.run(None, {"x": x}), strict=True
+    ):
+        np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
