@@ -64,7 +64,10 @@ class Batching:
             }
 
     def joined(self, runs: Sequence[Sequence[np.ndarray]], count: int) -> list[np.ndarray]:
-        """Join each output over all ``runs``: first axis the ``count`` samples."""
+        """Join each output over all ``runs``: first axis the ``count`` samples.
+
+        One whose shape depends on the data, such as the boxes that were found, becomes flat.
+        """
         if self.size is None:
             return list(runs[0])
         return [self._joined(parts, count) for parts in zip(*runs, strict=True)]
@@ -72,6 +75,8 @@ class Batching:
     def _joined(self, parts: Sequence[np.ndarray], count: int) -> np.ndarray:
         if all(part.shape[:1] == (self.size,) for part in parts):
             return np.concatenate(parts)[:count]
+        if len({part.shape for part in parts}) > 1:
+            return np.concatenate([part.reshape(-1) for part in parts])
         return np.stack(parts)
 
 

@@ -88,6 +88,7 @@ def load_model(path: str | os.PathLike[str], *, unpacked: bool = True) -> ir.Mod
     except Exception as error:
         reason = str(_first_cause(error)).splitlines()[0]
         raise UnsupportedModelError(f"{path}: not a valid ONNX graph: {reason}") from error
+    _sort(model, path)
     _map_external_data(model, path)
     _check_tensors(model, path)
     try:
@@ -428,6 +429,25 @@ def _check_tensors(model: ir.Model, path: Path) -> None:
         except Exception as error:
             raise UnsupportedModelError(
                 f"{path}: tensor {key!r} holds other data than its shape and type say: {error}"
+            ) from error
+
+
+def _sort(model: ir.Model, path: Path) -> None:
+    """Bring nodes behind those that they read from: runtimes take them in any order."""
+    for graph in _all_graphs(model):
+        seen: set[ir.Node] = set()
+        for node in graph:
+            makers = (value.producer() for value in node.inputs if value is not None)
+            if any(maker.graph is graph and maker not in seen for maker in makers if maker):
+                break
+            seen.add(node)
+        else:
+            continue
+        try:
+            graph.sort()
+        except ValueError as error:
+            raise UnsupportedModelError(
+                f"{path}: the nodes of the graph read from each other in a circle"
             ) from error
 
 

@@ -58,6 +58,10 @@ MAKERS_OF_INTEGERS = {
     "TopK",
     "Xor",
 }
+# Operators whose outputs have as many elements as the data says; their inputs are compared instead.
+SELECTING = {"Compress", "NonMaxSuppression", "NonZero", "Unique"}
+# Operators whose output has the shape of their first input.
+SHAPED_AS_FIRST = {"ScatterElements", "ScatterND"}
 # Inner activations that the student learns from, where it learns from any.
 FEATURES = 6
 
@@ -111,9 +115,9 @@ def choose_targets(model: ir.Model, losses: Mapping[str, str] | None = None) -> 
     """Return one target per float output of ``model``, chosen from its shape and its producer.
 
     An output that is none, or one of TopK, is distilled on the floats that it is made of: what
-    enters ArgMax, TopK, NonMaxSuppression, QuantizeLinear, a comparison. Scalars are left out: they
-    hold nothing about single samples; and so are stored tensors that are outputs. ``losses``
-    overrides the kind by the output's name: ``kl`` or ``mse``.
+    enters ArgMax, TopK, NonMaxSuppression, QuantizeLinear, a comparison; and so is one that has
+    another shape for every sample. Scalars are left out: they hold nothing about single samples;
+    and so are stored tensors that are outputs. ``losses`` overrides the kind by the output's name: ``kl`` or ``mse``.
 
     Raises `UnsupportedModelError` if nothing is left, `UsageError` if ``losses`` names no output.
     """
@@ -135,12 +139,24 @@ def choose_targets(model: ir.Model, losses: Mapping[str, str] | None = None) -> 
 
 
 def _all_compared(model: ir.Model) -> list[tuple[ir.Value, ir.Value]]:
+    ragged = _ragged(model.graph)
     return [
         pair
         for output in model.graph.outputs
         if output.producer() is not None
-        for pair in _compared(output)
+        for pair in _compared(output, ragged)
     ]
+
+
+def _ragged(graph: ir.Graph) -> set[ir.Value]:
+    """Return the values of ``graph`` whose shape depends on the data."""
+    ragged: set[ir.Value] = set()
+    for node in graph:
+        read = node.inputs[:1] if node.op_type in SHAPED_AS_FIRST else node.inputs
+        selects = node.op_type in SELECTING and not all(map(_is_given, node.inputs))
+        if selects or not ragged.isdisjoint(read):
+            ragged.update(v for v in node.outputs if v.shape is None or not v.shape.is_static())
+    return ragged
 
 
 def with_measured(model: ir.Model, targets: Sequence[Target]) -> ir.Model:
@@ -158,9 +174,11 @@ def with_measured(model: ir.Model, targets: Sequence[Target]) -> ir.Model:
     return copy
 
 
-def _compared(output: ir.Value) -> Iterator[tuple[ir.Value, ir.Value]]:
+def _compared(
+    output: ir.Value, ragged: Collection[ir.Value]
+) -> Iterator[tuple[ir.Value, ir.Value]]:
     """Yield ``output`` with each value to compare for it: itself, or the floats that make it."""
-    if _is_compared(output):
+    if _is_compared(output) and output not in ragged:
         yield output, output
         return
     seen, pending = set(), [output]
@@ -170,7 +188,8 @@ def _compared(output: ir.Value) -> Iterator[tuple[ir.Value, ir.Value]]:
             if value is None or value in seen or value.producer() is None:
                 continue
             seen.add(value)
-            if _may_be_float(value) and _is_comparable(value) and not _is_stored(value):
+            comparable = _is_comparable(value) and value not in ragged
+            if _may_be_float(value) and comparable and not _is_stored(value):
                 yield output, value
             else:
                 pending.append(value)
@@ -200,13 +219,23 @@ def _inner(target: Target, output: ir.Value, value: ir.Value) -> Target:
 
 def _is_stored(value: ir.Value) -> bool:
     """Tell whether nothing but constants goes into ``value``."""
+    return _is_given(value, shapes=False)
+
+
+def _is_given(value: ir.Value | None, *, shapes: bool = True) -> bool:
+    """Tell whether nothing but constants, and ``shapes`` if so, goes into ``value``."""
     pending = [value]
+    seen: set[ir.Value] = set()
     while pending:
         current = pending.pop()
+        if current is None or current in seen:
+            continue
+        seen.add(current)
         node = current.producer()
         if node is None and current.const_value is None:
             return False
-        pending.extend(v for v in (node.inputs if node is not None else ()) if v is not None)
+        if node is not None and not (shapes and node.op_type in ("Shape", "Size")):
+            pending.extend(node.inputs)
     return True
 
 

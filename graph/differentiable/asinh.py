@@ -11,6 +11,8 @@ __all__ = ["asinh"]
 def asinh(node: ir.Node, op: Builder) -> Result:
     """Log(x + Sqrt(x * x + 1)), odd, so computed from |x|."""
     (x,) = op.inputs(1)
-    size = op.Abs(x)
+    negative = op.Less(x, 0.0)
+    # Not Abs, whose gradient at exactly zero is zero.
+    size = op.Where(negative, op.Neg(x), x)
     positive = op.Log(op.Add(size, op.Sqrt(op.Add(op.Mul(x, x), 1.0))))
-    return op.Where(op.Less(x, 0.0), op.Neg(positive), positive)
+    return op.Where(negative, op.Neg(positive), positive)

@@ -112,17 +112,22 @@ def _cross_entropy(value: ir.Value, teacher: ir.Value, inner: ir.Value, axis: in
 def _binary_cross_entropy(
     value: ir.Value, teacher: ir.Value, inner: ir.Value, axis: int
 ) -> list[ir.Node]:
-    """softplus(z) - p z; the softplus as relu(z) - log sigmoid(|z|), which cannot overflow."""
+    """softplus(z) - p z; the softplus as relu(z) - log sigmoid(|z|), which cannot overflow.
+
+    With |z| as 2 relu(z) - z: its gradient at exactly zero, where pruning brings many scores, then
+    makes up for that of relu(z).
+    """
     scaled = ir.node("Mul", [value, inner])
     scores = scaled.outputs[0]
     positive = ir.node("Relu", [scores])
-    size = ir.node("Abs", [scores])
+    twice = ir.node("Add", [positive.outputs[0], positive.outputs[0]])
+    size = ir.node("Sub", [twice.outputs[0], scores])
     certainty = ir.node("Sigmoid", [size.outputs[0]])
     logarithm = ir.node("Log", [certainty.outputs[0]])
     softplus = ir.node("Sub", [positive.outputs[0], logarithm.outputs[0]])
     expected = ir.node("Mul", [scores, teacher])
     loss = ir.node("Sub", [softplus.outputs[0], expected.outputs[0]])
-    return [scaled, positive, size, certainty, logarithm, softplus, expected, loss]
+    return [scaled, positive, twice, size, certainty, logarithm, softplus, expected, loss]
 
 
 def _squared_error(value: ir.Value, teacher: ir.Value, inner: ir.Value, axis: int) -> list[ir.Node]:
