@@ -117,7 +117,8 @@ def choose_targets(model: ir.Model, losses: Mapping[str, str] | None = None) -> 
     An output that is none, or one of TopK, is distilled on the floats that it is made of: what
     enters ArgMax, TopK, NonMaxSuppression, QuantizeLinear, a comparison; and so is one that has
     another shape for every sample. Scalars are left out: they hold nothing about single samples;
-    and so are stored tensors that are outputs. ``losses`` overrides the kind by the output's name: ``kl`` or ``mse``.
+    and so are stored tensors that are outputs. ``losses`` overrides the kind by the output's name:
+    ``kl`` or ``mse``.
 
     Raises `UnsupportedModelError` if nothing is left, `UsageError` if ``losses`` names no output.
     """

@@ -213,7 +213,7 @@ def test_two_targets_of_one_value_are_distilled_together():
     assert_right(graph, {"x": images(BATCH), **tensors, **fed})
 
 
-@pytest.mark.parametrize("scores", [1e-3, 1.0, 90.0, -90.0, 3e4])
+@pytest.mark.parametrize("scores", [0.0, 1e-3, 1.0, 90.0, -90.0, 3e4])
 def test_the_loss_of_probabilities_is_right_for_any_scores(scores: float):
     body = "f = Flatten (x) y = Gemm <transB = 1> (f, w1, b1)"
     tensors = {"w1": np.zeros((4, 192), np.float32), "b1": np.full(4, scores, np.float32)}

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
+from small_networks import perceptron, saved
 
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.model import (
@@ -508,3 +509,19 @@ def test_nan_is_found_and_infinity_only_where_it_is_asked_for(tmp_path):
     weight[3, 4] = np.nan
     write_tensors(model, {"w": weight})
     assert find_nonfinite(model) == "w"
+
+
+def test_nodes_may_stand_in_any_order(tmp_path):
+    model = perceptron()
+    nodes = list(model.graph.node)[::-1]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    loaded = load_model(saved(model, tmp_path))
+    assert [node.outputs[0].name for node in loaded.graph] == ["a", "b", "c", "d", "y"]
+
+
+def test_nodes_that_read_from_each_other_in_a_circle_are_refused(tmp_path):
+    model = perceptron()
+    model.graph.node[0].input[0] = "c"
+    with pytest.raises(UnsupportedModelError, match="in a circle"):
+        load_model(saved(model, tmp_path))

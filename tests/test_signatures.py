@@ -150,6 +150,28 @@ def test_an_end_that_cannot_be_compared_is_trained_on_what_stands_before(end: st
     assert result.report["fidelity"]["after_recovery"]["divergence"] > 0
 
 
+def test_detections_of_any_number_are_trained_on_what_they_are_chosen_from(tmp_path: Path):
+    text = """net (float[N,6] x) => (float[K] found, int64[2,K] where) {
+        a = MatMul (x, w1)
+        r = Relu (a)
+        z = MatMul (r, w2)
+        p = Sigmoid (z)
+        t = Constant <value_float = 0.5> ()
+        more = Greater (p, t)
+        where = NonZero (more)
+        places = Transpose (where)
+        found = GatherND (p, places)
+    }"""
+    model = network(text, {"w1": LAYERS["w1"], "w2": LAYERS["w2"]})
+    targets = choose_targets(load_model(saved(model, tmp_path)))
+    assert [(target.value, target.kind, target.inner) for target in targets] == [
+        ("z", "probability", True)
+    ]
+    _, result = compressed(model, tmp_path)
+    assert zeros(result.output) == 40
+    assert result.report["training"]["untrained"] == []
+
+
 def test_the_loss_of_an_output_can_be_chosen(tmp_path: Path):
     text = VECTOR.replace("float[6] x", "float[N,6] x").replace("float[4] y", "float[N,4] y")
     text = text.replace("y = Add (c, b2)", "z = Add (c, b2) y = Softmax (z)")
