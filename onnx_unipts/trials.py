@@ -218,7 +218,7 @@ class _Search:
                 break
             self._trial(round(1 - density, 4))
             drops = {1 - trial["sparsity"]: trial["measured"] for trial in self.trials}
-            density = _next_density(drops, self._goal.limit)
+            density = _next_density(drops, self._goal)
 
     def _approach_size(self) -> None:
         """Find the sparsity by runs without training, then make the trials that count."""
@@ -283,15 +283,18 @@ class _Search:
         )
 
 
-def _next_density(drops: Mapping[float, float], limit: float) -> float | None:
+def _next_density(drops: Mapping[float, float], goal: Goal) -> float | None:
     """Return the density to try next, None where the lowest that keeps the drop is known.
 
     ``drops`` are those measured, by density. What counts is how many weights are left: densities
     are halved or doubled until one keeps the drop and a lower one does not. Between those, the drop
     is taken for a power of the density, the attempt at least `CLOSE_DENSITIES` away from both.
     """
-    good = min((d for d, drop in drops.items() if drop <= limit), default=1.0)
-    bad = max((d for d, drop in drops.items() if drop > limit and d < good), default=None)
+    kept = {density for density, drop in drops.items() if goal.reached_by(drop)}
+    good = min(kept, default=1.0)
+    bad = max(
+        (density for density in drops if density not in kept and density < good), default=None
+    )
     if bad is None:
         lowest = 1 - HIGHEST_SPARSITY
         return max(good / 2, lowest) if good > lowest * CLOSE_DENSITIES else None
@@ -299,10 +302,10 @@ def _next_density(drops: Mapping[float, float], limit: float) -> float | None:
         return None
     if good not in drops:
         return min(2 * bad, math.sqrt(bad))
-    if good / bad < CLOSE_DENSITIES**2 or limit <= 0:
+    if good / bad < CLOSE_DENSITIES**2 or goal.limit <= 0:
         return math.sqrt(good * bad)
-    kept = max(drops[good], limit / 10)
-    share = math.log(limit / kept) / math.log(drops[bad] / kept)
+    least = min(max(drops[good], goal.limit / 10), goal.limit)
+    share = math.log(goal.limit / least) / math.log(drops[bad] / least)
     between = good * (bad / good) ** share
     return min(max(between, bad * CLOSE_DENSITIES), good / CLOSE_DENSITIES)
 

@@ -131,7 +131,7 @@ def test_another_run_prepares_nothing(tmp_path: Path):
     ],
 )
 def test_densities_that_are_tried(drops: dict[float, float], following: float | None):
-    density = _next_density(drops, 0.01)
+    density = _next_density(drops, Goal("drop", 0.01))
     assert density == (following if following is None else pytest.approx(following))
 
 
