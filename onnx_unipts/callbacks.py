@@ -26,12 +26,15 @@ class Generation:
 class Epoch:
     """A finished epoch of training, already on disk: ``number`` counts from 1 to ``total``.
 
-    ``losses`` are those of its steps.
+    ``losses`` are those of its steps; ``accuracy`` and ``agreement`` what the sparse model would
+    have if training ended here, None where they do not apply or were not measured.
     """
 
     number: int
     total: int
     losses: list[float]
+    accuracy: float | None = None
+    agreement: float | None = None
 
     @property
     def loss(self) -> float:

@@ -60,6 +60,11 @@ class Course:
         )
         self._tell(state.epoch, measured)
 
+    def shares(self, attempt: int, epoch: int) -> dict[str, float | None]:
+        """Return ``accuracy`` and ``agreement`` after ``epoch``, None where they are not known."""
+        measured = next((point for point in self.of(attempt) if point["epoch"] == epoch), {})
+        return {key: measured.get(key) for key in ("accuracy", "agreement")}
+
     def of(self, attempt: int) -> list[dict[str, Any]]:
         """Return what was measured in ``attempt``, by epoch: see ``training.history``."""
         return [

@@ -177,7 +177,14 @@ def _trained(
             course.add(attempt, reached)
             _save_state(run, reached, attempt)
             losses = reached.losses[len(state.losses) :]
-            job.callbacks.epoch(Epoch(reached.epoch, settings.epochs, losses))
+            job.callbacks.epoch(
+                Epoch(
+                    reached.epoch,
+                    settings.epochs,
+                    losses,
+                    **course.shares(attempt, reached.epoch),
+                )
+            )
             state = reached
     return state, unreached
 

@@ -52,6 +52,9 @@ def test_callbacks_hear_of_every_generation_and_epoch(
     assert [g.best_fitness for g in generations] == best
     assert [loss for e in epochs for loss in e.losses] == result.report["training"]["loss"]
     assert epochs[0].loss == pytest.approx(sum(epochs[0].losses) / 4)
+    assert [e.agreement for e in epochs] == [
+        p["agreement"] for p in result.report["training"]["history"][1:]
+    ]
 
 
 def test_what_a_callback_raises_ends_the_run_and_it_can_be_resumed(
