@@ -25,7 +25,8 @@ from small_networks import (
 import onnx_unipts
 from onnx_unipts import api
 from onnx_unipts.cli import main
-from onnx_unipts.export import FORMATS, Storage
+from onnx_unipts.export import FORMATS, Storage, choose_storage
+from onnx_unipts.export.qdq import quantize
 from onnx_unipts.graph import cleanup
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.model import is_ort_format, load_model
@@ -187,14 +188,75 @@ def test_a_packed_model_can_be_compressed_further(tmp_path: Path):
     assert result.report["sparsity"]["achieved"] == pytest.approx(0.9, abs=1e-3)
 
 
-def test_an_old_opset_is_refused_with_the_remedy_before_the_run(tmp_path: Path):
+def test_an_old_opset_is_written_dense_and_refused_with_the_remedy_when_asked(tmp_path: Path):
     model = network(CLASSIFIER, classifier_tensors(), opset=9, ir_version=6)
     source = saved(model, tmp_path)
     options: dict[str, Any] = {"data": {"x": images()}, "settings": UNTRAINED, "jobs": 2}
+    result = api.compress(source, sparsity=0.8, **options)
+    assert any("dense" in warning and "opset 9" in warning for warning in result.report["warnings"])
+    assert result.report["storage"]["format"] == "dense"
     for name in ("packed", "sparse-initializer"):
         with pytest.raises(UnsupportedModelError, match=r"opset 9 .*opset 11 or newer") as raised:
             api.compress(source, sparsity=0.8, format=name, **options)
         assert str(source) in str(raised.value)
+
+
+def with_a_hole(directory: Path) -> Path:
+    """Write a matrix product whose weights take 2.2 GB, all of them a hole in the data file."""
+    rows, columns = 20_000, 27_500
+    weight = onnx.TensorProto(
+        name="w",
+        data_type=onnx.TensorProto.FLOAT,
+        dims=(rows, columns),
+        data_location=onnx.TensorProto.EXTERNAL,
+    )
+    for key, value in (("location", "m.bin"), ("length", str(4 * rows * columns))):
+        weight.external_data.add(key=key, value=value)
+    with (directory / "m.bin").open("wb") as data:
+        data.truncate(4 * rows * columns)
+    text = f"net (float[N,{rows}] x) => (float[N,{columns}] y) {{ y = MatMul (x, w) }}"
+    header = '<ir_version: 8, opset_import: ["" : 17]>'
+    model = onnx.parser.parse_model(f"{header} {text}")
+    model.graph.initializer.append(weight)
+    return saved(model, directory)
+
+
+@pytest.mark.parametrize(
+    ("format", "ending"), [("ort", "ort"), ("sparse-initializer", "onnx"), ("packed", "onnx")]
+)
+def test_a_format_of_one_file_refuses_two_gigabytes(format: str, ending: str, tmp_path: Path):
+    path = with_a_hole(tmp_path)
+    model = load_model(path)
+    if format == "packed":
+        storage, warning = choose_storage(model, path, tmp_path / "out.onnx", format)
+        assert (storage.format, warning) == ("packed", "")
+        return
+    with pytest.raises(UnsupportedModelError, match=r"m\.onnx: 2\.2 GB .*use --format packed"):
+        choose_storage(model, path, tmp_path / f"out.{ending}", format)
+
+
+def test_two_gigabytes_cannot_be_quantised(tmp_path: Path):
+    with pytest.raises(UnsupportedModelError, match=r"more than 2 GB, .*leave out --quantize"):
+        quantize(load_model(with_a_hole(tmp_path)), [])
+
+
+@pytest.mark.parametrize("opset", [11, 12])
+def test_an_old_opset_is_raised_to_be_quantised(opset: int, tmp_path: Path):
+    model = network(CLASSIFIER, classifier_tensors(), opset=opset, ir_version=6)
+    result = api.compress(
+        saved(model, tmp_path), sparsity=0.8, data={"x": images()}, settings=UNTRAINED, jobs=2,
+        quantize="int8",
+    )  # fmt: skip
+    assert onnx.load(str(result.output)).opset_import[0].version == 13
+
+
+def test_what_is_quantised_already_is_not_quantised_again(tmp_path: Path):
+    source = saved(wide(sparsity=0.0), tmp_path)
+    options: dict[str, Any] = {"data": {"x": images()}, "settings": UNTRAINED, "jobs": 2}
+    result = api.compress(source, sparsity=0.9, quantize="int8", **options)
+    assert result.output is not None
+    with pytest.raises(UnsupportedModelError, match="integers already; leave out --quantize"):
+        api.compress(result.output, sparsity=0.95, quantize="int8", **options)
 
 
 @pytest.mark.parametrize(
