@@ -81,8 +81,8 @@ def _seconds_per_sample(job: Job) -> float:
 
 
 def _searched_samples(job: Job) -> int:
-    method, settings = job.recipe.allocation.method, job.recipe.allocation.search
-    if method not in SEARCHES:
+    settings = job.recipe.allocation.search
+    if job.allocator() not in SEARCHES:
         return 0
     fresh = max(settings.population - settings.elite, 0)
     candidates = settings.population + settings.generations * fresh

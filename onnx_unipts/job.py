@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.allocation import ALLOCATORS, analytic_allocator
+from onnx_unipts.allocation.automatic import AUTO, allocator_for
 from onnx_unipts.allocation.file import check_method
 from onnx_unipts.allocation.prescribed import check_prescribed, prescribed_sparsities
 from onnx_unipts.calibration import (
@@ -101,6 +102,11 @@ class Job:
     def masking(self) -> Masking:
         """How the masks of the weights to prune are made."""
         return Masking(self.pattern, {weight.key: Layout.of(weight) for weight in self.pruned})
+
+    def allocator(self, searching: bool = False) -> str:
+        """The name of what shares the sparsity out, or a file; ``searching`` where that is all."""
+        trained = self.recipe.training.epochs > 0 and not self.pattern.whole_model
+        return allocator_for(self.recipe.allocation.method, searching or not trained)
 
     @property
     def eliminates(self) -> bool:
@@ -257,7 +263,7 @@ def _check_plugins(recipe: Recipe, backend: str) -> None:
         )
     allocation = recipe.allocation
     check_method(allocation.method)
-    if pattern.whole_model and allocation.method not in ALLOCATORS:
+    if pattern.whole_model and allocation.method not in (AUTO, *ALLOCATORS):
         raise UsageError(
             f"allocation {allocation.method}: a file says nothing of channels; with the pattern "
             f"{pattern.name} give one of {', '.join(ALLOCATORS)}"

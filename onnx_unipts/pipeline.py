@@ -147,7 +147,7 @@ def _only_prune(job: Job, run: RunDirectory, unscored: str = UNSCORED) -> Outcom
     began = time.monotonic()
     stored = read_tensors(job.dense, job.keys)
     dense = {w.key: _plain(stored[w.key], w.zero) for w in job.pruned}
-    method = job.recipe.allocation.method
+    method = job.allocator(searching=True)
     settings, minimum = job.recipe.allocation.search, job.recipe.allocation.minimum
     problem = Problem(
         dense, job.sparsity, job.recipe.seed, settings, masking=job.masking, minimum=minimum
@@ -168,7 +168,7 @@ def _plain(array: np.ndarray, zero: int) -> np.ndarray:
 def run_search(job: Job, run: RunDirectory) -> SearchOutcome:
     """Find the allocation for the model of ``job`` and write it to ``allocation.json``."""
     job = replace(job, data=_data(job, run))
-    return _search(job, run, _student(job, run))
+    return _search(job, run, _student(job, run), searching=True)
 
 
 def _data(job: Job, run: RunDirectory) -> CalibrationData:
@@ -252,11 +252,13 @@ def _adapted(job: Job, student: Student) -> dict[str, np.ndarray]:
     return student.dense
 
 
-def _search(job: Job, run: RunDirectory, student: Student) -> SearchOutcome:
+def _search(
+    job: Job, run: RunDirectory, student: Student, searching: bool = False
+) -> SearchOutcome:
     began = time.monotonic()
     give_back()
-    method = job.recipe.allocation.method
     history = _JournalHistory(run, job)
+    method = job.allocator(searching or bool(history.generations))
     scorer = _Scorer(job, student)
     problem = Problem(
         {key: student.dense[key] for key in job.keys},
@@ -272,7 +274,7 @@ def _search(job: Job, run: RunDirectory, student: Student) -> SearchOutcome:
         stages=scorer.stages,
     )
     if job.pattern.whole_model:
-        kept, channels = _choose_channels(job, student, problem)
+        kept, channels = _choose_channels(job, student, method, problem)
     else:
         kept, channels = allocate_rest(method, problem, job.prescribed), {}
     document = allocation_document(job.sparsity, method, kept, problem.counts)
@@ -289,7 +291,9 @@ def _search(job: Job, run: RunDirectory, student: Student) -> SearchOutcome:
     )
 
 
-def _choose_channels(job: Job, student: Student, problem: Problem) -> tuple[Kept, dict[str, int]]:
+def _choose_channels(
+    job: Job, student: Student, method: str, problem: Problem
+) -> tuple[Kept, dict[str, int]]:
     """Choose the channels that stay: what each weight and each space of channels keeps.
 
     All masks hold them from now on, and the weights that stay are updated for what they read less.
@@ -306,7 +310,7 @@ def _choose_channels(job: Job, student: Student, problem: Problem) -> tuple[Kept
     importance = {key: np.asarray(scores(key, scored[key])) for key in channels.axes}
     choice = Choice(channels, importance, update, job.sparsity, student.masking)
     student.masking = choice.candidates
-    masking, updated, left = choice.solve(job.recipe.allocation.method, problem)
+    masking, updated, left = choice.solve(method, problem)
     student.masking = job.masking = masking
     student.tensors |= updated
     return masking.kept(job.keys), left

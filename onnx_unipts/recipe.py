@@ -78,7 +78,10 @@ class Search(_Section):
 class Allocation(_Section):
     """How sparse each layer becomes."""
 
-    method: str = Field(default="evolutionary", description="An allocator's name.")
+    method: str = Field(
+        default="auto",
+        description="An allocator's name, or auto: by what becomes of the allocation.",
+    )
     minimum: float = Field(
         default=0.0, ge=0, lt=1, description="Least share of each layer's weights that is kept."
     )
@@ -99,6 +102,12 @@ class Training(_Section):
     )
     learning_rate: float = Field(default=0.01, gt=0, le=10, description="Peak learning rate.")
     warmup: float = Field(default=0.1, ge=0, le=1, description="Share of all steps that warm up.")
+    cosine_power: float = Field(
+        default=1.0,
+        gt=0,
+        le=10,
+        description="Power of the half cosine along which the rate falls; below 1: later.",
+    )
     momentum: float = Field(default=0.9, ge=0, lt=1, description="Momentum of SGD.")
     weight_decay: float = Field(
         default=1e-4, ge=0, le=1, description="Decay of all trained tensors."

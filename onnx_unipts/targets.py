@@ -62,8 +62,11 @@ MAKERS_OF_INTEGERS = {
 SELECTING = {"Compress", "NonMaxSuppression", "NonZero", "Unique"}
 # Operators whose output has the shape of their first input.
 SHAPED_AS_FIRST = {"ScatterElements", "ScatterND"}
-# Inner activations that the student learns from, where it learns from any.
-FEATURES = 6
+# Inner activations that the student learns from, where it learns from any, and how much more the
+# last one counts than the first. Measured on ResNet-20 at 0.95: 6 of equal weight are a little
+# worse, 18 no better.
+FEATURES = 9
+LAST_TO_FIRST = 3.0
 
 FLOATS = {ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.DOUBLE, ir.DataType.BFLOAT16}
 
@@ -264,8 +267,9 @@ def choose_features(model: ir.Model, weights: Collection[str], weight: float) ->
     """Return inner activations of ``model`` to be distilled beside its outputs (FitNets).
 
     What enters the layers with ``weights``: at most `FEATURES` of them, spread evenly over
-    the depth, the last one included; each counts ``weight`` / their number (Romero et al.,
-    arXiv 1412.6550; here dense and sparse model have equal shapes, so that nothing is projected).
+    the depth, the last one included. They share ``weight``, the last getting `LAST_TO_FIRST` times
+    what the first gets (Romero et al., arXiv 1412.6550; here dense and sparse model have equal
+    shapes, so that nothing is projected).
     """
     entering = dict.fromkeys(
         node.inputs[0].name
@@ -277,7 +281,11 @@ def choose_features(model: ir.Model, weights: Collection[str], weight: float) ->
     names = [str(name) for name in entering]
     count = min(FEATURES, len(names))
     picked = [names[len(names) - 1 - (len(names) * k) // count] for k in range(count)]
-    return [Target("", name, "values", weight=weight / count) for name in reversed(picked)]
+    shares = np.linspace(1.0, LAST_TO_FIRST, count)
+    return [
+        Target("", name, "values", weight=float(weight * share / shares.sum()))
+        for name, share in zip(reversed(picked), shares, strict=True)
+    ]
 
 
 def expose(model: ir.Model, targets: Sequence[Target]) -> None:

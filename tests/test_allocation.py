@@ -13,6 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from onnx_unipts.allocation import ALLOCATORS, Problem, distribute
+from onnx_unipts.allocation.automatic import allocator_for
 from onnx_unipts.allocation.evolutionary import decode, encode
 from onnx_unipts.allocation.file import allocation_document, read_allocation
 from onnx_unipts.allocation.halving import Stage, halve, stage_ends
@@ -22,7 +23,7 @@ from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.patterns import parse_pattern
 from onnx_unipts.recipe import Search, load_recipe
 
-ANALYTIC = ("uniform", "erk", "global", "lamp")
+ANALYTIC = ("uniform", "erk", "tempered-lamp", "global", "lamp")
 
 
 def layers(*shapes: tuple[int, ...], seed: int = 0) -> dict[str, np.ndarray]:
@@ -148,6 +149,22 @@ def test_global_keeps_the_largest_of_the_model():
     threshold = everything[-problem.total]
     expected = {n: int((np.abs(w) >= threshold).sum()) for n, w in NETWORK.items()}
     assert ALLOCATORS["global"](problem) == expected
+
+
+def test_tempered_lamp_lies_between_lamp_and_uniform():
+    lamp, tempered = (
+        np.array(list(ALLOCATORS[name](Problem(NETWORK, 0.5)).values()), np.float64)
+        for name in ("lamp", "tempered-lamp")
+    )
+    counts = np.array([weight.size for weight in NETWORK.values()])
+    wide, narrow = (np.log(kept / counts) for kept in (lamp, tempered))
+    np.testing.assert_allclose(np.diff(narrow), 0.7 * np.diff(wide), rtol=0.05, atol=0.02)
+
+
+def test_auto_searches_only_for_weights_that_stay_as_they_are():
+    assert allocator_for("auto", as_it_is=True) == "evolutionary"
+    assert allocator_for("auto", as_it_is=False) == "tempered-lamp"
+    assert allocator_for("lamp", as_it_is=True) == "lamp"
 
 
 def test_lamp_keeps_the_largest_scores_of_its_formula():

@@ -19,6 +19,7 @@ DATA = {"data": EXAMPLE / "calibration.npz", "eval_data": EXAMPLE / "test.npz"}
 SETTINGS = {
     "training.epochs": 2,
     "training.adaptation": 5,
+    "allocation.method": "evolutionary",
     "allocation.search.generations": 1,
     "num_samples": 256,
 }

@@ -56,7 +56,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
             *("compress", EXAMPLE / "digits.onnx", "-o", root / f"{name}.onnx", "-q"),
             *("--data", EXAMPLE / "calibration.npz", "--eval-data", EXAMPLE / "test.npz"),
             *("--sparsity", sparsity, "--epochs", epochs, "--set", "training.adaptation=20"),
-            *("--set", "allocation.search.generations=2"),
+            *("--allocation", "evolutionary", "--set", "allocation.search.generations=2"),
         )
     return [root / "first.run", root / "second.run"]
 

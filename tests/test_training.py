@@ -177,14 +177,14 @@ def test_pruned_weights_without_gradient_shrink_towards_zero():
 # Schedules
 
 
-@given(st.integers(1, 500), st.floats(0, 1))
-def test_the_rate_rises_once_and_falls_to_nothing(steps: int, warmup: float):
-    rates = [learning_rate(0.1, step, steps, warmup) for step in range(steps)]
+@given(st.integers(1, 500), st.floats(0, 1), st.sampled_from([0.5, 1.0, 2.0]))
+def test_the_rate_rises_once_and_falls_to_nothing(steps: int, warmup: float, power: float):
+    rates = [learning_rate(0.1, step, steps, warmup, power) for step in range(steps)]
     assert all(0 < rate <= 0.1 for rate in rates)
     top = int(np.argmax(rates))
     assert rates[:top] == sorted(rates[:top])
     assert rates[top:] == sorted(rates[top:], reverse=True)
-    assert learning_rate(0.1, steps, steps, warmup) == pytest.approx(0)
+    assert learning_rate(0.1, steps, steps, warmup, power) == pytest.approx(0)
 
 
 def test_the_rate_at_its_ends():
@@ -192,6 +192,7 @@ def test_the_rate_at_its_ends():
     assert learning_rate(0.1, 0, 100, 0.1) == pytest.approx(0.01)
     assert learning_rate(0.1, 50, 100, 0.1) == pytest.approx(0.05)
     assert learning_rate(0.1, 99, 100, 0.1) < 1e-4
+    assert learning_rate(0.1, 50, 100, 0.1, 0.5) == pytest.approx(0.05**0.5 * 0.1**0.5)
 
 
 @given(st.integers(1, 500), st.floats(0.001, 1))

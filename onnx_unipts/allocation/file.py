@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from onnx_unipts.allocation.automatic import AUTO
 from onnx_unipts.allocation.problem import ALLOCATORS, Kept, Problem
 from onnx_unipts.graph.errors import UsageError
 
@@ -16,12 +17,12 @@ __all__ = ["allocate", "allocation_document", "check_method", "read_allocation"]
 
 def check_method(method: str) -> None:
     """Raise `UsageError` unless ``method`` is an allocator's name or a file."""
-    if method not in ALLOCATORS and not Path(method).is_file():
+    if method not in (AUTO, *ALLOCATORS) and not Path(method).is_file():
         close = difflib.get_close_matches(method, ALLOCATORS, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise UsageError(
             f"unknown allocation {method!r}{hint}: neither a file nor one of "
-            f"{', '.join(ALLOCATORS)}"
+            f"{', '.join((AUTO, *ALLOCATORS))}"
         )
 
 

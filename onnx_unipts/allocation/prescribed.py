@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from onnx_unipts.allocation.automatic import AUTO
 from onnx_unipts.allocation.file import allocate
 from onnx_unipts.allocation.halving import Scorer, Stage
 from onnx_unipts.allocation.problem import ALLOCATORS, Kept, Problem, zeros_for
@@ -53,7 +54,7 @@ def check_prescribed(
     if not prescribed:
         return
     for what, fixes in (
-        (f"allocation {method}", method not in ALLOCATORS),
+        (f"allocation {method}", method not in (AUTO, *ALLOCATORS)),
         (f"pattern {pattern.name}", pattern.fixed_sparsity is not None or pattern.whole_model),
     ):
         if fixes:

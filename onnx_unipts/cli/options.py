@@ -401,8 +401,8 @@ method_options = _group(
     _method(
         "--allocation",
         metavar="NAME|FILE",
-        help="How sparsity is shared out among layers: evolutionary, sensitivity, lamp, erk, "
-        "global, uniform, or an allocation.json.",
+        help="How sparsity is shared out among layers: auto, tempered-lamp, evolutionary, "
+        "sensitivity, lamp, erk, global, uniform, or an allocation.json.",
     ),
     _method(
         "--pattern",

@@ -7,10 +7,16 @@ import math
 __all__ = ["feature_share", "learning_rate", "sparsity_share"]
 
 
-def learning_rate(peak: float, step: int, steps: int, warmup: float) -> float:
-    """Return the rate at ``step`` of ``steps``: linear up over ``warmup * steps``, cosine to 0."""
+def learning_rate(
+    peak: float, step: int, steps: int, warmup: float, cosine_power: float = 1.0
+) -> float:
+    """Return the rate at ``step`` of ``steps``: linear up over ``warmup * steps``, cosine to 0.
+
+    The half cosine is taken to the ``cosine_power``: below 1 the rate stays high for longer.
+    """
     rise = min(1.0, (step + 1) / (warmup * steps)) if warmup > 0 else 1.0
-    return peak * rise * 0.5 * (1 + math.cos(math.pi * step / steps))
+    fall = 0.5 * (1 + math.cos(math.pi * step / steps))
+    return float(peak * rise * fall**cosine_power)
 
 
 def sparsity_share(step: int, steps: int, ramp: float) -> float:

@@ -220,7 +220,9 @@ class Trainer:
             return self._sessions[number].run({**fed, **inputs, **feeds})[:2]
 
         loss, gradients = _summed(self._pool.map(replica, range(self._replicas)))
-        rate = learning_rate(self.learning_rate, index, self.steps, settings.warmup)
+        rate = learning_rate(
+            self.learning_rate, index, self.steps, settings.warmup, settings.cosine_power
+        )
         updates = self.recovery.updates(tensors, gradients, masks)
         self.optimizer.step(tensors, updates, masks, rate)
         return loss
