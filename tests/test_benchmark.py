@@ -13,10 +13,11 @@ from small_networks import CLASSIFIER, classifier, draw, network, perceptron, sa
 
 import onnx_unipts
 from onnx_unipts.cli import main
-from onnx_unipts.gains import recognized
+from onnx_unipts.gains import gains, recognized
 from onnx_unipts.graph.errors import OnnxUniptsError, UsageError
 from onnx_unipts.graph.model import load_model
-from onnx_unipts.measurement import measure
+from onnx_unipts.measurement import measure, measure_in_run
+from onnx_unipts.patterns import parse_pattern
 
 QUICK = {"seconds": 0.2}
 
@@ -96,3 +97,20 @@ def test_a_pattern_is_recognised_by_its_zeros(name: str, tmp_path: Path):
     text = CLASSIFIER.replace("float[N,3,8,8]", "float[N,4,8,8]")
     model = load_model(saved(network(text, tensors), tmp_path))
     assert recognized(model).name == name
+
+
+def test_a_report_of_a_larger_model_tells_of_loading_and_memory(tmp_path: Path):
+    text = "net (float[N,10] x) => (float[N,4] y) { h = MatMul (x, w1)  y = MatMul (h, w2) }"
+    feeds = {"x": np.zeros((1, 10), np.float32)}
+    for width, keys in ((8, {"latency"}), (30_000, {"latency", "load", "memory"})):
+        model = network(text, draw(0, w1=(10, width), w2=(width, 4)))
+        path = saved(model, tmp_path)
+        assert set(measure_in_run(path, path, feeds, 1, 1)) == keys
+
+
+@pytest.mark.parametrize("name", ["unstructured", "2:4", "1:4", "4x1", "1x4", "channel"])
+def test_every_pattern_says_in_a_sentence_which_runtimes_gain(name: str):
+    (sentence,) = gains(parse_pattern(name))
+    assert "runtime" in sentence
+    cut = gains(parse_pattern(name), cut=True, quantized="int8")
+    assert len(cut) == len(set(cut)) == (2 if name == "channel" else 3)
