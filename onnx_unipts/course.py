@@ -42,9 +42,9 @@ class Course:
         job: Job,
         run: RunDirectory,
         student: Student,
-        settle: Callable[[Checkpoint], Mapping[str, np.ndarray]],
+        settle: Callable[[int, Checkpoint], Mapping[str, np.ndarray]],
     ) -> None:
-        """``settle`` returns the student's tensors that training would leave, were this its end."""
+        """``settle`` returns the tensors that an attempt would leave, were this its end."""
         self._job, self._run, self._student = job, run, student
         self._settle = settle
         self._told = 0.0
@@ -54,7 +54,7 @@ class Course:
         known = any(point["epoch"] == state.epoch for point in self.of(attempt))
         if known or sum(tensor.nbytes for tensor in self._student.tensors.values()) > LARGEST:
             return
-        measured = self._measure(self._settle(state))
+        measured = self._measure(self._settle(attempt, state))
         self._run.append(
             "epoch", attempt=attempt, epoch=state.epoch, step=len(state.losses), **measured
         )

@@ -7,6 +7,7 @@ cannot be trusted at all, the pruned model stays as it is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +28,13 @@ from onnx_unipts.targets import total_divergence
 from onnx_unipts.training.ort import inference_session
 from onnx_unipts.training.recovery import RECOVERIES
 from onnx_unipts.training.self_check import check_gradients
-from onnx_unipts.training.trainer import Checkpoint, Trainer, gradient_graph, taught_feeds
+from onnx_unipts.training.trainer import (
+    SMALLEST_SLICE,
+    Checkpoint,
+    Trainer,
+    gradient_graph,
+    taught_feeds,
+)
 
 __all__ = ["Recovery", "recover"]
 
@@ -41,6 +48,9 @@ QUICK_SAMPLES = 512
 # The attempts at training, each at a tenth of the learning rate before.
 ATTEMPTS = 4
 SLOWER = 0.1
+# From this attempt on, and in batches below `SMALLEST_SLICE`, normalisations keep the statistics
+# of the pruned model: those of few samples lead away from it at any rate.
+SETTLED_FROM = 2
 
 
 class Recovery(NamedTuple):
@@ -57,29 +67,44 @@ class Recovery(NamedTuple):
 
 
 def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recovery:
-    """Train; at lower learning rates again where that leads away from the dense model."""
+    """Train; at lower learning rates again where that leads away from the dense model.
+
+    The last attempts, and all where batches are too small to normalise by, train the pruned model
+    as it would be written untrained: with its statistics, and on its outputs alone.
+    """
     settings = job.recipe.training
     start, unfitted = _start(job, student, kept)
     untrained = _untrained(job, student, start, kept)
     if settings.epochs == 0 or not student.trained or not _check(job, student, kept):
         return untrained[0]._replace(untrained=unfitted)
     divergence_of = _DivergenceFromDense(job, student)
+
+    def settle(attempt: int, state: Checkpoint, samples: int = RECALIBRATION_SAMPLES) -> Recovery:
+        return _settled(job, _learner(job, student, attempt), state, kept, samples)
+
     course = Course(
-        job,
-        run,
-        student,
-        lambda state: _settled(job, student, state, kept, QUICK_SAMPLES).tensors,
+        job, run, student, lambda number, state: settle(number, state, QUICK_SAMPLES).tensors
     )
-    least = min(divergence_of(each.tensors) for each in untrained)
+    distances = [divergence_of(each.tensors) for each in untrained]
+    best = untrained[int(np.argmin(distances))]
     for attempt in range(_attempt(run), ATTEMPTS):
         rate = settings.learning_rate * SLOWER**attempt
-        course.add(attempt, Checkpoint(0, dict(start)))
-        state, unreached = _trained(job, run, student, kept, start, attempt, rate, course)
-        recovery = _settled(job, student, state, kept)
-        if divergence_of(recovery.tensors) <= least:
+        learner = _learner(job, student, attempt)
+        begin = start if learner is student else best.tensors
+        course.add(attempt, Checkpoint(0, dict(begin)))
+        state, unreached = _trained(job, run, learner, kept, begin, attempt, rate, course)
+        recovery = settle(attempt, state)
+        if divergence_of(recovery.tensors) <= min(distances):
             return recovery._replace(untrained=unreached, history=course.of(attempt))
         job.warn(f"at a learning rate of {rate:g} training leads away from the dense model")
-    return min(untrained, key=lambda each: divergence_of(each.tensors))
+    return best
+
+
+def _learner(job: Job, student: Student, attempt: int) -> Student:
+    """Return the student as ``attempt`` trains it: itself, or with statistics that stay."""
+    if attempt < SETTLED_FROM and job.recipe.training.batch_size >= SMALLEST_SLICE:
+        return student
+    return replace(student, normalizations=(), features=())
 
 
 def _untrained(

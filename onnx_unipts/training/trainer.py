@@ -32,6 +32,7 @@ from onnx_unipts.training.recovery import RECOVERIES
 from onnx_unipts.training.schedule import feature_share, learning_rate, sparsity_share
 
 __all__ = [
+    "SMALLEST_SLICE",
     "Checkpoint",
     "Trainer",
     "available_cores",
