@@ -82,7 +82,7 @@ def test_what_does_not_fit_one_file_is_pruned_without_training(
 @pytest.mark.long
 def test_a_model_over_two_gigabytes_is_pruned_by_its_path(tmp_path: Path):
     path = generated(tmp_path)
-    result = api.compress(path, sparsity=0.5, settings={"num_samples": 4}, jobs=1)
+    result = api.compress(path, sparsity=0.5, settings={"num_samples": 16}, jobs=1)
     assert result.report["sparsity"]["zeros"] == LAYERS * WIDTH * WIDTH // 2
     session = onnxruntime.InferenceSession(str(result.output), providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {"x0": np.ones((1, WIDTH), np.float32)})

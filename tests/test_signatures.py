@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from small_networks import draw, network, saved, simplify_here
+from small_networks import classifier, draw, network, saved, simplify_here
 
 from onnx_unipts import api
 from onnx_unipts.calibration import input_signature, load_calibration_data
@@ -148,6 +148,15 @@ def test_an_end_that_cannot_be_compared_is_trained_on_what_stands_before(end: st
     assert zeros(result.output) == 40
     assert result.report["training"]["untrained"] == []
     assert result.report["fidelity"]["after_recovery"]["divergence"] > 0
+
+
+def test_few_samples_train_a_convolutional_model_at_the_first_rate(tmp_path: Path):
+    _, result = compressed(classifier(), tmp_path, {**QUICK, "num_samples": 32})
+    assert result.report["training"]["untrained"] == []
+    assert result.report["training"]["steps"] == 4
+    assert not any("leads away" in warning for warning in result.report["warnings"])
+    fidelity = result.report["fidelity"]
+    assert fidelity["after_recovery"]["divergence"] < fidelity["before_recovery"]["divergence"]
 
 
 def test_detections_of_any_number_are_trained_on_what_they_are_chosen_from(tmp_path: Path):
