@@ -45,7 +45,7 @@ __all__ = ["PREPARATION", "Outcome", "SearchOutcome", "run_compression", "run_se
 
 # The checkpoints of what does not depend on the sparsity.
 PREPARATION = ("synthetic", "student")
-SEARCH_BATCH = 128
+SEARCH_BATCH = 64
 # Samples on which the weights that read removed channels are updated.
 UPDATE_SAMPLES = 1024
 # What allocates where candidates cannot be scored.

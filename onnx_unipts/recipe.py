@@ -37,20 +37,22 @@ class _Section(BaseModel):
 class Search(_Section):
     """The evolutionary search of the per-layer sparsity (UniPTS, section 3.3)."""
 
-    population: int = Field(default=12, ge=2, le=10_000, description="Genomes kept per generation.")
+    population: int = Field(default=14, ge=2, le=10_000, description="Genomes kept per generation.")
     generations: int = Field(
-        default=4, ge=0, le=10_000, description="Generations after the first one."
+        default=7, ge=0, le=10_000, description="Generations after the first one."
     )
     parents: int = Field(default=6, ge=2, le=10_000, description="Best genomes that breed.")
-    crossovers: int = Field(
-        default=4, ge=0, le=10_000, description="Children by uniform crossover."
+    crossovers: int = Field(default=12, ge=0, le=10_000, description="Children of crossover.")
+    crossover: Literal["weighted", "uniform"] = Field(
+        default="weighted",
+        description="Mean of all parents plus N(0, strength), or each gene from one of two.",
     )
-    mutations: int = Field(default=6, ge=0, le=10_000, description="Children by mutation.")
+    mutations: int = Field(default=0, ge=0, le=10_000, description="Children by mutation.")
     mutation: Literal["additive", "relative"] = Field(
         default="additive", description="gene + N(0, strength), or gene * (1 + N(0, strength))."
     )
     mutation_rate: float = Field(default=0.3, gt=0, le=1, description="Share of genes that mutate.")
-    mutation_strength: float = Field(default=0.1, gt=0, le=10, description="Spread of a mutation.")
+    mutation_strength: float = Field(default=0.3, gt=0, le=10, description="Spread of a mutation.")
     elite: int = Field(default=2, ge=0, le=1000, description="Best genomes that survive unchanged.")
     reduction: float = Field(
         default=1.0,

@@ -118,7 +118,8 @@ def _next_population(problem: Problem, history: History, rng: np.random.Generato
     parents = ranked[: settings.parents]
     elite = ranked[: min(settings.elite, settings.population)]
     crossovers, mutations = _births(settings, settings.population - len(elite))
-    children = elite + [_cross(parents, rng) for _ in range(crossovers)]
+    cross = CROSSOVERS[settings.crossover]
+    children = elite + [cross(settings, parents, rng) for _ in range(crossovers)]
     children += [
         _mutate(problem, parents[rng.integers(len(parents))], rng) for _ in range(mutations)
     ]
@@ -135,10 +136,31 @@ def _births(settings: Search, room: int) -> tuple[int, int]:
     return crossovers, room - crossovers
 
 
-def _cross(parents: list[Genome], rng: np.random.Generator) -> Genome:
-    """Uniform crossover: each gene from one of two parents."""
+def _uniform_crossover(settings: Search, parents: list[Genome], rng: np.random.Generator) -> Genome:
+    """Each gene from one of two parents."""
     mother, father = (parents[i] for i in rng.choice(len(parents), 2, replace=False))
     return np.where(rng.random(len(mother)) < 0.5, mother, father)
+
+
+def _weighted_recombination(
+    settings: Search, parents: list[Genome], rng: np.random.Generator
+) -> Genome:
+    """The mean of all parents, the better the more, plus noise on every gene.
+
+    The weights are those of CMA-ES (Hansen, arXiv 1604.00772, equation 49): averaging keeps what
+    the parents have in common and cancels their noise.
+    """
+    count = len(parents)
+    weights = np.log(count + 0.5) - np.log(np.arange(1, count + 1))
+    mean = np.average(parents, axis=0, weights=weights)
+    noise = settings.mutation_strength * rng.standard_normal(len(mean))
+    return np.asarray(mean + noise)
+
+
+CROSSOVERS: dict[str, Callable[[Search, list[Genome], np.random.Generator], Genome]] = {
+    "uniform": _uniform_crossover,
+    "weighted": _weighted_recombination,
+}
 
 
 def _mutate(problem: Problem, genome: Genome, rng: np.random.Generator) -> Genome:
