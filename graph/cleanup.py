@@ -71,8 +71,10 @@ def freeze_batch(
     """
     frozen = model.clone()
     names = batch_names(frozen)
-    for value in (*frozen.graph.inputs, *frozen.graph.outputs):
+    for value in frozen.graph.inputs:
         value.shape = _frozen_shape(value, batch, names, shapes or {})
+    for value in frozen.graph.outputs:
+        value.shape = _named_shape(value, batch, names)
     for graph in frozen.graphs():
         for node in graph:
             for value in node.outputs:
@@ -277,6 +279,15 @@ def _frozen_shape(
         return None
     dims = enumerate(value.shape)
     return ir.Shape([batch if is_batch(dim, axis, names) else dim for axis, dim in dims])
+
+
+def _named_shape(value: ir.Value, batch: int, names: set[str]) -> ir.Shape | None:
+    """Return the shape of an output, whose first axis may be of another length than the batch."""
+    if value.shape is None:
+        return None
+    named = (isinstance(dim, ir.SymbolicDim) and dim.value in names for dim in value.shape)
+    dims = zip(value.shape, named, strict=True)
+    return ir.Shape([batch if is_named else dim for dim, is_named in dims])
 
 
 def _set_output_shapes(model: ir.Model, check: Equivalence) -> None:
