@@ -15,8 +15,9 @@ import onnx
 import onnx_ir as ir
 
 from onnx_unipts.graph.cleanup import runnable
-from onnx_unipts.graph.equivalence import is_known
+from onnx_unipts.graph.equivalence import is_known, require_feasible
 from onnx_unipts.graph.errors import UnsupportedModelError
+from onnx_unipts.graph.lookups import read_sizes
 from onnx_unipts.graph.model import fits_one_file, from_proto, serialize, to_proto
 from onnx_unipts.graph.runtime import onnxruntime
 
@@ -270,8 +271,8 @@ def _parts(
     """Return random inputs for several batches, and the outputs for each batch of them."""
     error: Exception = ValueError("it does not run")
     for size in TRIAL_SIZES:
-        feeds = _feeds(model, batch, size)
         try:
+            feeds = _feeds(model, batch, size)
             return feeds, [
                 session.run(None, {n: v[i * batch : (i + 1) * batch] for n, v in feeds.items()})
                 for i in range(BATCHES)
@@ -283,12 +284,19 @@ def _parts(
 
 def _feeds(model: ir.Model, batch: int, size: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(0)
+    known = read_sizes(model)
     feeds = {}
     for value in model.graph.inputs:
         if value.name in model.graph.initializers or value.shape is None:
             continue
         dtype = value.dtype or ir.DataType.FLOAT
-        shape = [batch * BATCHES, *(dim if is_known(dim) else size for dim in value.shape[1:])]
+        sizes = known.get(str(value.name), {})
+        behind = enumerate(value.shape[1:], start=1)
+        shape = [
+            batch * BATCHES,
+            *(dim if is_known(dim) else sizes.get(axis, size) for axis, dim in behind),
+        ]
+        require_feasible(shape)
         floating = dtype.is_floating_point()
         array = rng.standard_normal(shape) if floating else rng.integers(0, 2, shape)
         feeds[str(value.name)] = array.astype(dtype.numpy())

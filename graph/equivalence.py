@@ -10,15 +10,18 @@ from typing import Any, TypeGuard
 import numpy as np
 import onnx_ir as ir
 
+from onnx_unipts.graph.lookups import read_sizes
 from onnx_unipts.graph.model import serialize, stored_tensors
 from onnx_unipts.graph.runtime import onnxruntime as ort
 
-__all__ = ["Equivalence", "batch_names", "is_batch", "is_known"]
+__all__ = ["Equivalence", "batch_names", "is_batch", "is_known", "require_feasible"]
 
 logger = logging.getLogger(__name__)
 
 TOLERANCE = 1e-4
 HALF_TOLERANCE = 1e-2
+# Elements of an input that is tried out, at most.
+LARGEST = 2**27
 # What the batch and the other dynamic dimensions are tried at, until the model runs.
 TRIAL_SIZES = ((2, 2), (1, 1), (2, 8), (1, 16), (1, 32), (1, 64), (1, 128), (1, 256), (1, 512))
 
@@ -106,6 +109,12 @@ def is_known(dim: object) -> TypeGuard[int]:
     return isinstance(dim, int) and dim >= 0
 
 
+def require_feasible(shape: Sequence[int]) -> None:
+    """Raise `ValueError` for a shape too large to be tried out."""
+    if math.prod(shape) > LARGEST:
+        raise ValueError(f"shape {list(shape)} is too large to be tried")
+
+
 def batch_names(model: ir.Model) -> set[str]:
     """Return the names that the dynamic first dimensions of the inputs have."""
     first = (dims[0] for value in model.graph.inputs if (dims := _dims(value)))
@@ -160,16 +169,20 @@ def _computes_in_half(model: ir.Model) -> bool:
 def _feeds(model: ir.Model, batch: int, other: int) -> dict[str, np.ndarray]:
     """Return an array for every input that is not an initializer, too."""
     rng = np.random.default_rng(0)
-    names = batch_names(model)
+    names, known = batch_names(model), read_sizes(model)
     feeds = {}
     for value in model.graph.inputs:
         if _is_unfeedable(value) or value.name in model.graph.initializers:
             continue
         dtype = value.dtype or ir.DataType.FLOAT
+        sizes = known.get(str(value.name), {})
         shape = [
-            dim if is_known(dim) else batch if is_batch(dim, axis, names) else other
+            dim
+            if is_known(dim)
+            else sizes.get(axis, batch if is_batch(dim, axis, names) else other)
             for axis, dim in enumerate(_dims(value))
         ]
+        require_feasible(shape)
         if value.const_value is not None:
             array = value.const_value.numpy()
         elif dtype.is_floating_point():

@@ -1,4 +1,4 @@
-"""What a model expects of integers it is fed: below the length of a table, or one of a few."""
+"""What a model expects of its inputs: integers below the length of a table, sizes of axes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import onnx_ir as ir
 
 from onnx_unipts.graph.model import stored_tensors
 
-__all__ = ["compared_values", "index_limits"]
+__all__ = ["compared_values", "index_limits", "read_sizes"]
+
+# The operators that say how long an axis of their data is: what passes an input on unchanged.
+_UNCHANGED = {"Cast", "Identity"}
 
 # What token ids pass on their way to the table.
 _PASSED = {"Cast", "Flatten", "Gather", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
@@ -50,6 +53,42 @@ def compared_values(model: ir.Model) -> dict[str, int]:
                 if number.size == 1 and number.dtype.kind in "iu":
                     values.setdefault(str(source.name), int(number.reshape(-1)[0]))
     return values
+
+
+def read_sizes(model: ir.Model) -> dict[str, dict[int, int]]:
+    """Return for each input that a layer reads directly how long the layer's weight has its axes.
+
+    As ``{name: {axis: length}}``: the channels of a Conv, the last axis before a MatMul or Gemm,
+    the features of a recurrent layer.
+    """
+    sizes: dict[str, dict[int, int]] = {}
+    for node in model.graph:
+        data, weight = (*node.inputs[:2], None, None)[:2]
+        while data is not None and (maker := data.producer()) is not None:
+            data = maker.inputs[0] if maker.op_type in _UNCHANGED else None
+        if node.domain or data is None or weight is None or data.shape is None:
+            continue
+        if data.name in model.graph.initializers or weight.shape is None:
+            continue
+        found = _read_axis(node, list(weight.shape), len(data.shape))
+        if found is not None and isinstance(found[1], int) and found[0] < len(data.shape):
+            sizes.setdefault(str(data.name), {})[found[0]] = found[1]
+    return sizes
+
+
+def _read_axis(
+    node: ir.Node, weight: list[int | ir.SymbolicDim], rank: int
+) -> tuple[int, int | ir.SymbolicDim] | None:
+    """Return the axis of the data that ``node`` sums over, and how long its ``weight`` says."""
+    if node.op_type == "Conv" and len(weight) > 2 and isinstance(weight[1], int):
+        return 1, weight[1] * node.attributes.get_int("group", 1)
+    if node.op_type == "Gemm" and len(weight) == 2 and not node.attributes.get_int("transA", 0):
+        return 1, weight[node.attributes.get_int("transB", 0)]
+    if node.op_type == "MatMul" and len(weight) > 1 and rank > 1:
+        return rank - 1, weight[-2]
+    if node.op_type in ("GRU", "LSTM", "RNN") and len(weight) == 3:
+        return 2, weight[2]
+    return None
 
 
 def _origin(value: ir.Value | None) -> ir.Value | None:

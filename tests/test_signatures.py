@@ -22,8 +22,8 @@ from onnx_unipts.graph.branches import with_branches_taken
 from onnx_unipts.graph.dynamic_batch import Batching, batching_of
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.isolation import isolated
-from onnx_unipts.graph.lookups import compared_values, index_limits
-from onnx_unipts.graph.model import load_model, serialize
+from onnx_unipts.graph.lookups import compared_values, index_limits, read_sizes
+from onnx_unipts.graph.model import from_proto, load_model, serialize
 from onnx_unipts.targets import choose_targets
 
 QUICK: dict[str, Any] = {"training.epochs": 1, "allocation.method": "lamp"}
@@ -320,3 +320,31 @@ def test_errors_and_results_come_out_of_the_process():
 
 def _misused() -> None:
     raise UsageError("as it is")
+
+
+@pytest.mark.parametrize(
+    ("body", "sizes"),
+    [
+        ("y = Conv <group = 2> (x, w)", {1: 6}),
+        ("i = Identity (x) y = Conv (i, w)", {1: 3}),
+        ("y = Conv (w, x)", {}),
+        ("r = Relu (x) y = Conv (r, w)", {}),
+    ],
+)
+def test_the_weight_of_a_layer_says_how_many_channels_it_reads(body: str, sizes: dict[int, int]):
+    text = f"net (float[a,b,c,d] x) => (float[e,f,g,h] y) {{ {body} }}"
+    tensors = {"w": np.ones((4, 3, 3, 3), np.float32)}
+    model = from_proto(network(text, tensors))
+    assert read_sizes(model).get("x", {}) == sizes
+    (spec,) = input_signature(model)
+    assert spec.shape == ("a", sizes.get(1, "b"), "c", "d")
+
+
+def test_an_input_that_is_a_sequence_is_refused(tmp_path: Path):
+    text = """net (seq(float[N,6]) x) => (float[N,8] y) {
+        c = ConcatFromSequence <axis = 0> (x)
+        y = MatMul (c, w1)
+    }"""
+    path = saved(network(text, {"w1": LAYERS["w1"]}), tmp_path)
+    with pytest.raises(UnsupportedModelError, match=r"'x'.*Sequence"):
+        api.compress(path, sparsity=0.5, settings=QUICK)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx_ir as ir
 
-from onnx_unipts.graph.errors import UsageError
-from onnx_unipts.graph.lookups import compared_values, index_limits
+from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
+from onnx_unipts.graph.lookups import compared_values, index_limits, read_sizes
 
 __all__ = ["Dimension", "InputSpec", "input_signature", "parse_input_shapes"]
 
@@ -56,7 +56,8 @@ def input_signature(
     Initializers that are also listed as inputs (IR version 3) are left out. ``shapes``, as
     `parse_input_shapes` returns it, fixes dynamic axes; a dynamic first axis stays dynamic, since
     samples run along it. Raises `UsageError` if ``shapes`` names an unknown input or contradicts a
-    static axis, and if an input has neither a known dtype nor a known number of axes.
+    static axis, and if an input has no known number of axes; `UnsupportedModelError` if one is no
+    tensor, such as a sequence.
     """
     values = [v for v in model.graph.inputs if v.name not in model.graph.initializers]
     given = dict(shapes or {})
@@ -68,7 +69,11 @@ def input_signature(
             raise UsageError(
                 f"--input-shape names {name!r}, but the model's inputs are {', '.join(names)}"
             )
-    specs = [_spec(value, given.get(str(value.name))) for value in values]
+    sizes = read_sizes(model)
+    specs = [
+        _sized(_spec(value, given.get(str(value.name))), sizes.get(str(value.name), {}))
+        for value in values
+    ]
     batches = {spec.shape[0] for spec in specs if spec.shape and spec.name not in whole}
     symbols = {symbol for symbol in batches if isinstance(symbol, str)}
     limits, choices = index_limits(model), compared_values(model)
@@ -82,6 +87,15 @@ def input_signature(
         )
         for spec in specs
     ]
+
+
+def _sized(spec: InputSpec, sizes: Mapping[int, int]) -> InputSpec:
+    """Return ``spec`` with dynamic axes, but for the first, as long as the model's weights say."""
+    shape = tuple(
+        sizes.get(axis, dim) if axis and not isinstance(dim, int) else dim
+        for axis, dim in enumerate(spec.shape)
+    )
+    return replace(spec, shape=shape)
 
 
 def _single(shape: tuple[Dimension, ...], batches: Collection[str]) -> tuple[Dimension, ...]:
@@ -123,8 +137,9 @@ def _only_name(values: list[ir.Value]) -> str:
 def _spec(value: ir.Value, given: tuple[int, ...] | None) -> InputSpec:
     name = str(value.name)
     if not isinstance(value.type, ir.TensorType) or value.dtype is None:
-        raise UsageError(
-            f"input {name!r} of the model is no tensor with a known type; only those can be fed"
+        raise UnsupportedModelError(
+            f"input {name!r} of the model is no tensor with a known type but {value.type}; only "
+            "those can be fed: export the model with tensors as inputs"
         )
     dtype = np.dtype(value.dtype.numpy())
     if value.shape is None:
