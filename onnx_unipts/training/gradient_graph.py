@@ -73,8 +73,15 @@ def _rewrite_square_gradient(graph: ir.Graph, node: ir.Node) -> None:
     if scalar is None or scalar.shape is None or len(scalar.shape) > 0:
         return
     twice = ir.node("Add", [scalar, scalar])
-    product = ir.node("Mul", [first[1], twice.outputs[0]])
-    replace(graph, node, [twice, product], {0: product.outputs[0]})
+    made, value = [twice], first[1]
+    difference = value.producer() if value is not None else None
+    if difference is not None and difference.op_type == "Sub":
+        # taken again the other way round, so that it need not be kept until here
+        again = ir.node("Sub", difference.inputs[::-1])
+        negative = ir.node("Neg", twice.outputs)
+        made, value, twice = [twice, again, negative], again.outputs[0], negative
+    product = ir.node("Mul", [value, twice.outputs[0]])
+    replace(graph, node, [*made, product], {0: product.outputs[0]})
 
 
 def _rewrite_input_gradient(graph: ir.Graph, node: ir.Node) -> None:
