@@ -24,6 +24,8 @@ from onnx_unipts.training.trainer import Checkpoint
 __all__ = ["Course"]
 
 SAMPLES = 1000
+# Epochs that are measured, at most: with few samples each is shorter than its measurement.
+POINTS = 20
 # Bytes of weights that are written out again at every epoch, at most.
 LARGEST = 2**28
 # Between two lines that tell of epochs.
@@ -50,9 +52,18 @@ class Course:
         self._told = 0.0
 
     def add(self, attempt: int, state: Checkpoint) -> None:
-        """Measure what the training is at in ``state``, unless that is known or takes too much."""
+        """Measure what the training is at in ``state``, unless that is known or takes too much.
+
+        Of many epochs every so many-th is measured, and the last.
+        """
+        epochs = self._job.recipe.training.epochs
+        between = state.epoch % -(-epochs // POINTS) and state.epoch < epochs
         known = any(point["epoch"] == state.epoch for point in self.of(attempt))
-        if known or sum(tensor.nbytes for tensor in self._student.tensors.values()) > LARGEST:
+        if (
+            between
+            or known
+            or sum(tensor.nbytes for tensor in self._student.tensors.values()) > LARGEST
+        ):
             return
         measured = self._measure(self._settle(attempt, state))
         self._run.append(
