@@ -443,8 +443,10 @@ def test_a_reader_that_goes_away_is_no_error(model: Path):
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 def test_ctrl_c_reaches_the_group():
+    # The handler is set because a test run in the background of a shell ignores the signal.
     program = (
-        "import click, time\nfrom onnx_unipts.cli import main\n"
+        "import click, signal, time\nfrom onnx_unipts.cli import main\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "@main.command()\ndef wait():\n    print('waiting', flush=True)\n    time.sleep(60)\n"
         "main(['wait'])"
     )
