@@ -81,11 +81,10 @@ def training_step(
     settings = settings.model_copy(update={"batch_size": batch_size})
     trainer = Trainer(student, kept, data, settings, 0, replicas_for(batch_size, cores))
     rng = np.random.default_rng(0)
-    index = trainer.steps_per_epoch  # of the second epoch the first: no epoch ends with it
 
     def step() -> object:
         batch = data.augmented(rng.permutation(len(data))[:batch_size], rng)
-        return trainer.step(student.tensors, batch, index)
+        return trainer.step(student.tensors, batch, trainer.steps // 2)
 
     return step, data
 

@@ -13,6 +13,8 @@ import numpy as np
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.evaluation import compare, measure_accuracy, outputs_of
 from onnx_unipts.graph.cleanup import runnable
+from onnx_unipts.graph.errors import UnsupportedModelError
+from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import serialize
 from onnx_unipts.job import Job
 from onnx_unipts.run_directory import RunDirectory
@@ -50,6 +52,7 @@ class Course:
         self._job, self._run, self._student = job, run, student
         self._settle = settle
         self._told = 0.0
+        self._dense: dict[str, np.ndarray] = {}
 
     def add(self, attempt: int, state: Checkpoint) -> None:
         """Measure what the training is at in ``state``, unless that is known or takes too much.
@@ -65,7 +68,12 @@ class Course:
             or sum(tensor.nbytes for tensor in self._student.tensors.values()) > LARGEST
         ):
             return
-        measured = self._measure(self._settle(attempt, state))
+        try:
+            # In processes of their own, whose memory does not stay with that of the training.
+            self._dense = self._dense or isolated(self._outputs_of_dense)
+            measured = isolated(self._measure, attempt, state)
+        except UnsupportedModelError:
+            return
         self._run.append(
             "epoch", attempt=attempt, epoch=state.epoch, step=len(state.losses), **measured
         )
@@ -91,7 +99,8 @@ class Course:
             self._told = time.monotonic()
             self._job.progress.message(f"epoch {epoch}: {_text(measured)}")
 
-    def _measure(self, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    def _measure(self, attempt: int, state: Checkpoint) -> dict[str, Any]:
+        tensors = self._settle(attempt, state)
         model = self._job.load()
         write_back(self._student, model, tensors)
         session = inference_session(
@@ -112,8 +121,7 @@ class Course:
         order = np.random.default_rng(0).permutation(len(data))
         return data.subset(np.sort(order[: self._student.affordable(SAMPLES)]))
 
-    @cached_property
-    def _dense(self) -> dict[str, np.ndarray]:
+    def _outputs_of_dense(self) -> dict[str, np.ndarray]:
         session = file_session(self._job.path, self._job.cores, self._targets)
         return outputs_of(session, self._targets, self._data, self._job.own_batching)
 

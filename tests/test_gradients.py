@@ -341,18 +341,6 @@ def test_a_relu_that_feeds_many_and_one_behind_another_have_right_gradients():
     assert_right(graph, {"x": images(BATCH), **tensors, **taught(CLASSES, (BATCH, 4))})
 
 
-def test_a_pause_changes_nothing_in_what_comes_before_and_after():
-    graph = differentiated(RESIDUAL, residual_tensors(), Target("y", "y", "values"))
-    target = Target("y", "y", "values")
-    feeds = {"x": images(BATCH), **residual_tensors(), **taught(target, (BATCH, 4))}
-    session = GradientSession(graph)
-    first, paused, last = (session.run(feeds, pauses=pauses) for pauses in (False, True, False))
-    for loss, gradients, _ in (paused, last):
-        assert loss == first[0]
-        for name, gradient in gradients.items():
-            np.testing.assert_array_equal(gradient, first[1][name])
-
-
 @pytest.mark.parametrize("given", ["the activation", "what enters it"])
 def test_the_gradient_of_relu_is_the_same_from_the_activation_and_from_what_enters(given: str):
     shape = [3, 5]

@@ -87,17 +87,11 @@ class GradientSession:
         self._outputs += [f"{name}/observed" for name in self._statistics]
 
     def run(
-        self, feeds: Mapping[str, np.ndarray], *, pauses: bool = False
+        self, feeds: Mapping[str, np.ndarray]
     ) -> tuple[float, dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Return loss, gradient by parameter, and batch statistics by tensor name.
-
-        Where training ``pauses`` after this run, the memory of activations goes back meanwhile.
-        """
+        """Return loss, gradient by parameter, and batch statistics by tensor name."""
         fed = {name: value for name, value in feeds.items() if name in self._inputs}
-        options = onnxruntime.RunOptions()
-        if pauses:
-            options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
-        loss, *values = self._session.run(self._outputs, fed, options)
+        loss, *values = self._session.run(self._outputs, fed)
         count = len(self._graph.parameters)
         gradients = dict(zip(self._graph.parameters, values[:count], strict=True))
         statistics = dict(zip(self._statistics, values[count:], strict=True))

@@ -202,7 +202,6 @@ class Trainer:
         share = feature_share(index, self.steps, settings.features_fade)
         share *= min(1.0, self.steps / FEATURE_STEPS)
         targets = self._student.taught_at(share)
-        pauses = (index + 1) % self.steps_per_epoch == 0
 
         def replica(number: int) -> Step:
             part = slice(number * size, (number + 1) * size)
@@ -219,7 +218,7 @@ class Trainer:
                 self._variances,
                 self._batching.size,
             )
-            return self._sessions[number].run({**fed, **inputs, **feeds}, pauses=pauses)[:2]
+            return self._sessions[number].run({**fed, **inputs, **feeds})[:2]
 
         loss, gradients = _summed(self._pool.map(replica, range(self._replicas)))
         rate = learning_rate(
