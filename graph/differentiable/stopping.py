@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import onnx_ir as ir
 
@@ -113,15 +113,9 @@ def partly_reached_inputs(model: ir.Model) -> set[str]:
 
     After `stop_gradients` their gradients leave out what goes that way.
     """
-    pending = [v for n in model.graph if n.meta.get("stopped") for v in _read(n) if is_float(v)]
-    seen = set(pending)
-    while pending:
-        producer = pending.pop().producer()
-        for value in _read(producer) if producer is not None else ():
-            if value not in seen and is_float(value):
-                seen.add(value)
-                pending.append(value)
-    return {value.name for value in model.graph.inputs if value in seen and value.name}
+    stopped = (node for node in model.graph if node.meta.get("stopped"))
+    read = (value for node in stopped for value in _read(node))
+    return _inputs_before(model, [value for value in read if is_float(value)])
 
 
 def reached_inputs(model: ir.Model, outputs: Collection[str]) -> set[str]:
@@ -129,7 +123,12 @@ def reached_inputs(model: ir.Model, outputs: Collection[str]) -> set[str]:
 
     After `stop_gradients` these are the inputs that have a gradient.
     """
-    pending = [value for value in model.graph.outputs if value.name in outputs]
+    return _inputs_before(model, [v for v in model.graph.outputs if v.name in outputs])
+
+
+def _inputs_before(model: ir.Model, values: Sequence[ir.Value]) -> set[str]:
+    """Return the inputs of the graph from which a path of floats leads to any of ``values``."""
+    pending = list(values)
     seen = set(pending)
     while pending:
         producer = pending.pop().producer()
