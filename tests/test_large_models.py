@@ -11,7 +11,7 @@ import pytest
 from small_networks import perceptron, saved
 
 from onnx_unipts import api
-from onnx_unipts.graph import model as graph_model
+from onnx_unipts.graph.model import saving, size
 
 LAYERS, WIDTH = 9, 8192
 
@@ -60,8 +60,8 @@ def test_what_does_not_fit_one_file_is_pruned_without_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     path = with_external_data(perceptron(), tmp_path)
-    monkeypatch.setattr(graph_model, "PROTOBUF_LIMIT", 512)
-    monkeypatch.setattr(graph_model, "EXTERNAL_THRESHOLD", 64)
+    monkeypatch.setattr(size, "PROTOBUF_LIMIT", 512)
+    monkeypatch.setattr(saving, "EXTERNAL_THRESHOLD", 64)
     result = api.compress(path, sparsity=0.5, settings={"num_samples": 16}, jobs=1)
     assert result.report["training"]["untrained"] == ["w1", "w2"]
     assert any("2 GB" in text for text in result.report["warnings"])

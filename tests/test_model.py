@@ -383,7 +383,7 @@ def test_a_model_and_its_data_match_whenever_the_writer_dies(tmp_path, monkeypat
 def test_a_model_too_large_for_one_file_is_written_with_external_data(tmp_path, monkeypatch):
     onnx.save(linear_model(), tmp_path / "model.onnx")
     model = load_model(tmp_path / "model.onnx")
-    monkeypatch.setattr("onnx_unipts.graph.model.PROTOBUF_LIMIT", 1000)
+    monkeypatch.setattr("onnx_unipts.graph.model.size.PROTOBUF_LIMIT", 1000)
     with pytest.raises(UnsupportedModelError, match="external data"):
         serialize(model)
     save_model(model, tmp_path / "out.onnx")

@@ -11,7 +11,13 @@ import onnx_ir as ir
 
 from onnx_unipts.export.storage import FORMATS, Storage, Written
 from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError
-from onnx_unipts.graph.model import PROTOBUF_LIMIT, load_model, save_model, stored_tensors
+from onnx_unipts.graph.model import (
+    fits_one_file,
+    load_model,
+    save_model,
+    stored_tensors,
+    weight_bytes,
+)
 
 __all__ = ["SparseInitializer", "mark_sparse", "require_one_file"]
 
@@ -90,9 +96,8 @@ KINDS = (
 
 def require_one_file(model: ir.Model, name: str) -> None:
     """Raise `UnsupportedModelError` if the weights of ``model`` do not fit into one file."""
-    size = sum(stored.tensor.nbytes for stored in stored_tensors(model).values())
-    if size > PROTOBUF_LIMIT:
+    if not fits_one_file(model):
         raise UnsupportedModelError(
-            f"{size / 1e9:.1f} GB of weights; --format {name} is one file of up to 2 GB: use "
-            "--format packed, which may keep its weights in a data file"
+            f"{weight_bytes(model) / 1e9:.1f} GB of weights; --format {name} is one file of up to "
+            "2 GB: use --format packed, which may keep its weights in a data file"
         )
