@@ -9,22 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from calibration_inputs import refused, spec
 
 from onnx_unipts.calibration import InputSpec, Preprocessing, load_calibration_data, storage
-from onnx_unipts.graph.errors import UsageError
-
-
-def spec(*shape: int | str | None, name: str = "x", dtype: Any = np.float32) -> InputSpec:
-    return InputSpec(name, np.dtype(dtype), shape)
 
 
 def everything(source: Any, *signature: InputSpec, **options: Any) -> dict[str, np.ndarray]:
     data = load_calibration_data(source, signature, Preprocessing(**options))
     return data.batch(np.arange(len(data)))
-
-
-def refused(match: str) -> Any:
-    return pytest.raises(UsageError, match=match)
 
 
 class TestTables:
