@@ -1,6 +1,22 @@
-"""What all tests share: property tests without deadlines, as machines are slow and noisy."""
+"""What tests share: property tests without deadlines, as machines are slow and noisy; fixtures."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
 from hypothesis import settings
+from small_networks import simplify_here
+
+from onnx_unipts.graph import cleanup
 
 settings.register_profile("steady", deadline=None, derandomize=True)
 settings.load_profile("steady")
+
+
+@pytest.fixture(scope="module")
+def quick_simplification() -> Iterator[None]:
+    """Simplify models in the process of the tests, without the second that a new one takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cleanup, "run_onnxsim", simplify_here)
+        yield

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from small_networks import (
     normalized,
     outputs,
     saved,
-    simplify_here,
     working_model,
 )
 
@@ -32,11 +30,12 @@ from onnx_unipts.channels.allocation import SLACK, WORK, alive_channels, fitted
 from onnx_unipts.channels.groups import Channels, find_channels
 from onnx_unipts.channels.scores import channel_scores, stand_ins
 from onnx_unipts.channels.update import Update
-from onnx_unipts.graph import cleanup
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.model import load_model, read_tensors
 from onnx_unipts.graph.prunable import find_prunable
 from onnx_unipts.patterns import Layout, parse_pattern
+
+pytestmark = pytest.mark.usefixtures("quick_simplification")
 
 SHARED = Path(__file__).parents[2] / "shared"
 RESNET20 = SHARED / "models/cifar10/resnet20_folded.onnx"
@@ -71,13 +70,6 @@ RESIDUAL_SHAPES = {
     "w4": (4, 32),
     "b4": (4,),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_simplification() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cleanup, "run_onnxsim", simplify_here)
-        yield
 
 
 def residual() -> ir.Model:

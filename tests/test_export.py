@@ -19,7 +19,6 @@ from small_networks import (
     images,
     network,
     saved,
-    simplify_here,
 )
 
 import onnx_unipts
@@ -27,10 +26,11 @@ from onnx_unipts import api
 from onnx_unipts.cli import main
 from onnx_unipts.export import FORMATS, Storage, choose_storage
 from onnx_unipts.export.qdq import quantize
-from onnx_unipts.graph import cleanup
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.model import is_ort_format, load_model
 from onnx_unipts.training.ort import file_session
+
+pytestmark = pytest.mark.usefixtures("quick_simplification")
 
 MODELS = Path(__file__).parents[2] / "shared" / "models"
 UNTRAINED: dict[str, Any] = {
@@ -39,11 +39,6 @@ UNTRAINED: dict[str, Any] = {
     "training.batch_size": 16,
     "allocation.method": "lamp",
 }
-
-
-@pytest.fixture(autouse=True)
-def _quick_simplification(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cleanup, "run_onnxsim", simplify_here)
 
 
 def wide(normalized: bool = False, sparsity: float = 0.9) -> onnx.ModelProto:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +10,16 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_networks import classifier, images, perceptron, saved, simplify_here
+from small_networks import classifier, images, perceptron, saved
 
 from onnx_unipts import api
 from onnx_unipts.allocation import ALLOCATORS, Problem
 from onnx_unipts.allocation.problem import History
 from onnx_unipts.allocation.sensitivity import cheapest
-from onnx_unipts.graph import cleanup
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.recipe import list_recipes, load_recipe
+
+pytestmark = pytest.mark.usefixtures("quick_simplification")
 
 SMALL: dict[str, Any] = {
     "training.adaptation": 0,
@@ -31,13 +31,6 @@ SMALL: dict[str, Any] = {
     "allocation.search.fitness": "divergence",
     "allocation.levels": 3,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_simplification() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cleanup, "run_onnxsim", simplify_here)
-        yield
 
 
 def run(name: str, model: onnx.ModelProto, directory: Path, x: np.ndarray) -> api.Result:

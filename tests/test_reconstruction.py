@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +9,10 @@ import onnx
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from small_networks import classifier, draw, images, network, outputs, saved, simplify_here
+from small_networks import classifier, draw, images, network, outputs, saved
 
 from onnx_unipts.calibration import CalibrationData, input_signature, load_calibration_data
 from onnx_unipts.criteria import CRITERIA, Evidence
-from onnx_unipts.graph import cleanup
 from onnx_unipts.graph.model import load_model
 from onnx_unipts.graph.prunable import find_prunable
 from onnx_unipts.patterns import Layout, Masking
@@ -29,14 +27,9 @@ from onnx_unipts.reconstruction import (
 )
 from onnx_unipts.student import Student, build_student
 
+pytestmark = pytest.mark.usefixtures("quick_simplification")
+
 SETTINGS = Training(batch_size=16, augment=False, filter_scale="none")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_simplification() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cleanup, "run_onnxsim", simplify_here)
-        yield
 
 
 def prepared(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small_networks import classifier, images, saved, simplify_here
+from small_networks import classifier, images, saved
 
 from onnx_unipts.calibration import CalibrationData, input_signature, load_calibration_data
-from onnx_unipts.graph import cleanup
 from onnx_unipts.graph.model import load_model
 from onnx_unipts.graph.prunable import find_prunable
 from onnx_unipts.patterns import Layout, Masking, parse_pattern
@@ -19,6 +17,8 @@ from onnx_unipts.recipe import Training
 from onnx_unipts.student import Student, build_student
 from onnx_unipts.training.recovery import RECOVERIES
 from onnx_unipts.training.trainer import Checkpoint, Trainer
+
+pytestmark = pytest.mark.usefixtures("quick_simplification")
 
 BASE = {
     "epochs": 3,
@@ -29,13 +29,6 @@ BASE = {
     "augment": False,
     "ramp": 0.0,
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_simplification() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cleanup, "run_onnxsim", simplify_here)
-        yield
 
 
 def prepared(directory: Path, recovery: str, pattern: str) -> tuple[Student, CalibrationData]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from small_networks import classifier, draw, network, saved, simplify_here
+from small_networks import classifier, draw, network, saved
 
 from onnx_unipts import api
 from onnx_unipts.calibration import input_signature, load_calibration_data
 from onnx_unipts.evaluation import batching_for
-from onnx_unipts.graph import cleanup
 from onnx_unipts.graph.branches import with_branches_taken
 from onnx_unipts.graph.dynamic_batch import Batching, batching_of
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
@@ -25,6 +23,8 @@ from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.lookups import compared_values, index_limits, read_sizes
 from onnx_unipts.graph.model import from_proto, load_model, serialize
 from onnx_unipts.targets import choose_targets
+
+pytestmark = pytest.mark.usefixtures("quick_simplification")
 
 QUICK: dict[str, Any] = {"training.epochs": 1, "allocation.method": "lamp"}
 
@@ -90,13 +90,6 @@ ENDS = {
     ),
     "Greater": ("bool[N,4]", "t = Constant <value_float = 0.1> () y = Greater (z, t)"),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_simplification() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cleanup, "run_onnxsim", simplify_here)
-        yield
 
 
 def with_end(name: str) -> onnx.ModelProto:

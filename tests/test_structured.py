@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from small_networks import classifier, draw, images, network, perceptron, saved, simplify_here
+from small_networks import classifier, draw, images, network, perceptron, saved
 
 from onnx_unipts import api
-from onnx_unipts.graph import cleanup
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
+
+pytestmark = pytest.mark.usefixtures("quick_simplification")
 
 QUICK: dict[str, Any] = {
     "training.adaptation": 0,
@@ -49,13 +49,6 @@ SHAPES = {
     "w5": (16, 9),
     "w6": (6, 9),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_simplification() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cleanup, "run_onnxsim", simplify_here)
-        yield
 
 
 def varied() -> onnx.ModelProto:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +24,9 @@ from small_networks import (
     outputs,
     perceptron,
     saved,
-    simplify_here,
 )
 
 from onnx_unipts.calibration import CalibrationData, input_signature, load_calibration_data
-from onnx_unipts.graph import cleanup
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.model import load_model, read_tensors, save_model, serialize
 from onnx_unipts.graph.prunable import find_prunable
@@ -37,13 +35,7 @@ from onnx_unipts.recipe import Training
 from onnx_unipts.student import Student, batches_of, build_student, recalibrate, write_back
 from onnx_unipts.training.ort import inference_session
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_simplification() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cleanup, "run_onnxsim", simplify_here)
-        yield
-
+pytestmark = pytest.mark.usefixtures("quick_simplification")
 
 TENSORS = classifier_tensors()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -24,12 +24,10 @@ from small_networks import (
     network,
     perceptron,
     saved,
-    simplify_here,
     working_model,
 )
 
 from onnx_unipts.calibration import CalibrationData, input_signature, load_calibration_data
-from onnx_unipts.graph import cleanup
 from onnx_unipts.graph.cleanup import freeze_batch
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.model import load_model
@@ -59,14 +57,9 @@ from onnx_unipts.training.trainer import (
     taught_feeds,
 )
 
+pytestmark = pytest.mark.usefixtures("quick_simplification")
+
 SETTINGS = Training(epochs=3, batch_size=16, learning_rate=0.01, augment=False)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _quick_simplification() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cleanup, "run_onnxsim", simplify_here)
-        yield
 
 
 def prepared(model: onnx.ModelProto, path: Path, x: np.ndarray) -> tuple[Student, CalibrationData]:

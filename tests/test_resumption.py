@@ -1,0 +1,170 @@
+"""The same run again gives the same file, also after a kill, and another run is not resumed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from compression import SEARCHED, UNTRAINED, compress, saved_externally
+from small_networks import classifier, images, saved
+
+from onnx_unipts import api
+from onnx_unipts.graph.errors import UsageError
+
+pytestmark = pytest.mark.usefixtures("quick_simplification")
+
+
+def test_the_search_alone_is_gone_on_from(tmp_path: Path):
+    path = saved(classifier(), tmp_path)
+    options: dict[str, Any] = {
+        "sparsity": 0.8, "data": {"x": images()}, "settings": SEARCHED, "jobs": 2,
+    }  # fmt: skip
+    found = api.search(path, **options)
+    assert found.output is None
+    allocation = json.loads((found.run_dir / "allocation.json").read_text())
+    result = api.compress(path, **options, resume=True)
+    assert result.report["search"]["evaluations"] == found.report["search"]["evaluations"]
+    assert json.loads((result.run_dir / "allocation.json").read_text()) == allocation
+
+
+def test_cores_change_nothing_where_the_replicas_stay_the_same(tmp_path: Path):
+    odd = SEARCHED | {"training.batch_size": 15}
+    files = []
+    for cores in (1, 2):
+        (tmp_path / str(cores)).mkdir()
+        result = compress(classifier(), tmp_path / str(cores), odd, jobs=cores)
+        assert result.output is not None
+        files.append(result.output.read_bytes())
+    assert files[0] == files[1]
+
+
+def test_a_run_of_other_replicas_is_not_resumed(tmp_path: Path):
+    chosen = UNTRAINED | {"training.batch_size": 64}
+    compress(classifier(), tmp_path, chosen, jobs=1)
+    with pytest.raises(UsageError, match="replicas was 1, is 2"):
+        compress(tmp_path / "m.onnx", tmp_path, chosen, jobs=2, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "key"),
+    [
+        ({"sparsity": 0.7}, "sparsity"),
+        ({"settings": UNTRAINED | {"seed": 1}}, "recipe.seed"),
+        ({"data": {"x": images(seed=3)}}, "data.sha256"),
+        ({"data": {"x": images(), "labels": np.arange(48) % 4}}, "data.sha256"),
+    ],
+)
+def test_another_run_is_not_resumed(change: dict[str, Any], key: str, tmp_path: Path):
+    compress(classifier(), tmp_path, UNTRAINED)
+    with pytest.raises(UsageError, match=key):
+        compress(tmp_path / "m.onnx", tmp_path, **({"settings": UNTRAINED} | change), resume=True)
+
+
+def test_a_run_of_other_external_weights_is_not_resumed(tmp_path: Path):
+    path = saved_externally(classifier(), tmp_path)
+    compress(path, tmp_path, UNTRAINED)
+    content = bytearray((tmp_path / "weights.bin").read_bytes())
+    content[400:404] = np.float32(0.5).tobytes()
+    (tmp_path / "weights.bin").write_bytes(content)
+    with pytest.raises(UsageError, match=r"model.* was .*, is "):
+        compress(path, tmp_path, UNTRAINED, resume=True)
+
+
+KILLED_RUN = SEARCHED | {"training.epochs": 3, "allocation.search.generations": 4}
+CHILD = """
+    import json, os, signal, sys
+    import numpy as np
+    import onnx_unipts
+    from onnx_unipts.progress import Quiet
+
+    model, data, settings, phase, count, event, ending = sys.argv[1:]
+
+    def die():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    class Killed(Quiet):
+        # Progress that ends the process at one step of one phase.
+        def phase(self, name, total, completed=0):
+            made = super().phase(name, total, completed)
+            steps = []
+            def advance(n=1, **fields):
+                steps.append(n)
+                if name == phase and len(steps) == int(count):
+                    die()
+            made.advance = advance
+            return made
+
+    def watch(happening, arguments):
+        # The path that is opened, or the new name.
+        if happening == event and str(arguments[event == "os.rename"]).endswith(ending):
+            die()
+
+    if event:
+        sys.addaudithook(watch)
+    onnx_unipts.compress(
+        model, sparsity=0.8, data={"x": np.load(data)}, settings=json.loads(settings), jobs=2,
+        format="dense", progress=Killed(),
+    )
+"""
+KILLS = {
+    "in the search, after the first generation": ("search", 1, "", ""),
+    "in the first epoch": ("training", 2, "", ""),
+    "in the second epoch": ("training", 5, "", ""),
+    "as a checkpoint is replaced": ("", 0, "os.rename", "checkpoint-training.npz"),
+    "as the output is begun": ("", 0, "open", ".m.sparse.onnx.partial"),
+    "as the output is moved into place": ("", 0, "os.rename", "m.sparse.onnx"),
+    "as the report is written": ("", 0, "os.rename", "report.json"),
+}
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, list[float]]:
+    """Return the file of a run that nothing disturbed, and its losses."""
+    result = compress(classifier(), tmp_path_factory.mktemp("unbroken"), KILLED_RUN)
+    assert result.output is not None
+    return result.output.read_bytes(), result.report["training"]["loss"]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system has no SIGKILL")
+@pytest.mark.parametrize("when", KILLS)
+def test_a_killed_run_leaves_no_half_file_and_resumes_to_the_same_bits(
+    when: str, unbroken: tuple[bytes, list[float]], tmp_path: Path
+):
+    model = saved(classifier(), tmp_path)
+    np.save(tmp_path / "x.npy", images())
+    phase, count, event, ending = KILLS[when]
+    arguments = [model, tmp_path / "x.npy", json.dumps(KILLED_RUN), phase, count, event, ending]
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(CHILD), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    output = tmp_path / "m.sparse.onnx"
+    assert output.exists() == (ending == "report.json")
+    if output.exists():
+        assert output.read_bytes() == unbroken[0]
+    assert not (tmp_path / "m.sparse.run" / "report.json").exists()
+    result = compress(model, tmp_path, KILLED_RUN, resume=True)
+    assert output.read_bytes() == unbroken[0]
+    assert result.report["training"]["loss"] == unbroken[1]
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"m.onnx", "x.npy", "m.sparse.onnx", "m.sparse.run"}
+
+
+def test_the_same_seed_gives_the_same_file_and_so_does_resuming_what_is_finished(
+    unbroken: tuple[bytes, list[float]], tmp_path: Path
+):
+    model = saved(classifier(), tmp_path)
+    for resume in (False, True):
+        result = compress(model, tmp_path, KILLED_RUN, resume=resume)
+        assert result.output is not None
+        assert result.output.read_bytes() == unbroken[0]
