@@ -5,12 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.evaluation import compare, measure_accuracy, outputs_of
 from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.errors import UnsupportedModelError
@@ -52,6 +50,10 @@ class Course:
         self._job, self._run, self._student = job, run, student
         self._settle = settle
         self._told = 0.0
+        data = job.eval_data or job.data
+        order = np.random.default_rng(0).permutation(len(data))
+        self._data = data.subset(np.sort(order[: student.affordable(SAMPLES)]))
+        self._targets: list[Target] = []
         self._dense: dict[str, np.ndarray] = {}
 
     def add(self, attempt: int, state: Checkpoint) -> None:
@@ -70,7 +72,8 @@ class Course:
             return
         try:
             # In processes of their own, whose memory does not stay with that of the training.
-            self._dense = self._dense or isolated(self._outputs_of_dense)
+            if not self._targets:
+                self._targets, self._dense = isolated(self._run_dense)
             measured = isolated(self._measure, attempt, state)
         except UnsupportedModelError:
             return
@@ -111,19 +114,11 @@ class Course:
         accuracy = measure_accuracy(self._targets, outputs, self._data.labels)
         return {**measured, "accuracy": None if accuracy is None else accuracy.value}
 
-    @cached_property
-    def _targets(self) -> list[Target]:
-        return choose_targets(self._job.dense, self._job.recipe.training.losses)
-
-    @cached_property
-    def _data(self) -> CalibrationData:
-        data = self._job.eval_data or self._job.data
-        order = np.random.default_rng(0).permutation(len(data))
-        return data.subset(np.sort(order[: self._student.affordable(SAMPLES)]))
-
-    def _outputs_of_dense(self) -> dict[str, np.ndarray]:
-        session = file_session(self._job.path, self._job.cores, self._targets)
-        return outputs_of(session, self._targets, self._data, self._job.own_batching)
+    def _run_dense(self) -> tuple[list[Target], dict[str, np.ndarray]]:
+        """Return what is compared, and what the dense model makes of it."""
+        targets = choose_targets(self._job.dense, self._job.recipe.training.losses)
+        session = file_session(self._job.path, self._job.cores, targets)
+        return targets, outputs_of(session, targets, self._data, self._job.own_batching)
 
 
 def _text(measured: Mapping[str, Any]) -> str:

@@ -72,8 +72,9 @@ def test_every_command_is_one_that_the_program_accepts(
     for name in ("model.sparse.run", "first.run", "second.run", "third.run"):
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path)
+    group = click.Context(main, **main.context_settings)
     for name, arguments in called:
-        main.commands[name].make_context(name, arguments)
+        main.commands[name].make_context(name, arguments, parent=group)
 
 
 def test_every_option_and_setting_that_is_named_exists():

@@ -79,8 +79,9 @@ def test_every_call_is_one_that_the_command_line_accepts(
     for name in ("model.onnx", "model.sparse.onnx"):
         (tmp_path / name).touch()
     monkeypatch.chdir(tmp_path)
+    group = click.Context(main, **main.context_settings)
     for command, arguments in called:
-        command.make_context(command.name, arguments)
+        command.make_context(command.name, arguments, parent=group)
 
 
 def test_every_setting_is_one_of_the_recipe():

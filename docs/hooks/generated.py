@@ -21,9 +21,10 @@ def commands() -> str:
     from onnx_unipts.cli import main
 
     parts = []
+    group = click.Context(main, info_name="onnx-unipts", **main.context_settings)
     for name, command in main.commands.items():
         context = click.Context(
-            command, info_name=f"onnx-unipts {name}", max_content_width=92, terminal_width=92
+            command, parent=group, info_name=name, max_content_width=92, terminal_width=92
         )
         parts.append(f"## {name}\n\n```text\n{command.get_help(context)}\n```\n")
     return "\n".join(parts)

@@ -29,6 +29,7 @@ def simplify_gradients(model: ir.Model) -> None:
             _rewrite_input_gradient(model.graph, node)
         if node.op_type == "Sum":
             _rewrite_square_gradient(model.graph, node)
+    # At once, too: a product that only replaced gradients read counts as read by nobody.
     RemoveUnusedNodesPass()(model)
     for node in list(model.graph):
         if node.op_type == "ReduceSum":
