@@ -15,8 +15,9 @@ import onnx_ir as ir
 from onnx_unipts.allocation import SEARCHES, Problem
 from onnx_unipts.allocation.file import allocation_document
 from onnx_unipts.allocation.halving import Stage, stage_ends
+from onnx_unipts.allocation.kept import Kept
 from onnx_unipts.allocation.prescribed import allocate_rest
-from onnx_unipts.allocation.problem import History, Kept
+from onnx_unipts.allocation.problem import History
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.callbacks import Generation
 from onnx_unipts.channels.groups import find_channels

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from onnx_unipts.allocation.problem import Kept
+from onnx_unipts.allocation.kept import Kept
 from onnx_unipts.callbacks import Epoch
 from onnx_unipts.course import Course
 from onnx_unipts.evaluation import run_samples

@@ -7,7 +7,7 @@ from collections.abc import Collection
 import numpy as np
 import onnx_ir as ir
 
-from onnx_unipts.graph.channels.trace import Trace
+from onnx_unipts.graph.channels.trace import Axes, Stays, Trace
 
 __all__ = ["remove_channels"]
 
@@ -24,43 +24,43 @@ def remove_channels(trace: Trace, gone: Collection[int] | np.ndarray) -> dict[st
     if (removed & pinned).any():
         raise ValueError("a channel that has to stay is to be removed")
 
-    def kept(labels: np.ndarray) -> np.ndarray:
+    def stays(labels: np.ndarray) -> np.ndarray:
         return ~removed[labels]
 
     for value, axes in trace.labelled.items():
-        if any(a is not None and len(a) and not kept(a).any() for a in axes):
+        if any(a is not None and len(a) and not stays(a).any() for a in axes):
             raise ValueError(f"nothing would be left of {value.name}")
     for read in trace.reads:
-        leaves = ~kept(read.labels) & ~read.zero & read.known & (read.values != 0)
+        leaves = ~stays(read.labels) & ~read.zero & read.known & (read.values != 0)
         if leaves.any() and read.absorb is not None:
             read.absorb(np.where(leaves, read.values, 0.0))
     for change in trace.edits:
-        change(kept)
+        change(stays)
     shapes = {}
     for value, stored in trace.stored.items():
         before = stored.numpy()
-        after = _cut(before, trace.axes(value), kept)
+        after = _cut(before, trace.axes(value), stays)
         if after.shape != before.shape:
             stored.write(after, resize=True)
             shapes[str(value.name)] = (before.shape, after.shape)
     for value, axes in trace.labelled.items():
-        _shrink(value, axes, kept)
+        _shrink(value, axes, stays)
     return shapes
 
 
-def _cut(array: np.ndarray, axes, kept) -> np.ndarray:  # type: ignore[no-untyped-def]
+def _cut(array: np.ndarray, axes: Axes, stays: Stays) -> np.ndarray:
     for axis, labels in enumerate(axes):
         if labels is not None:
-            array = np.compress(kept(labels), array, axis=axis)
+            array = np.compress(stays(labels), array, axis=axis)
     return array
 
 
-def _shrink(value: ir.Value, axes, kept) -> None:  # type: ignore[no-untyped-def]
+def _shrink(value: ir.Value, axes: Axes, stays: Stays) -> None:
     """Write the new sizes into the shape that the graph states for ``value``, if it does."""
     if value.shape is None:
         return
     dims = list(value.shape)
     for axis, labels in enumerate(axes):
         if labels is not None:
-            dims[axis] = int(kept(labels).sum())
+            dims[axis] = int(stays(labels).sum())
     value.shape = ir.Shape(dims)

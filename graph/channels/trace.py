@@ -15,7 +15,18 @@ from onnx_unipts.graph.model import StoredTensor, node_label, stored_tensors
 from onnx_unipts.graph.registry import Registry
 from onnx_unipts.graph.shape_inference import with_inferred_shapes
 
-__all__ = ["RULES", "Axes", "CannotTraceError", "Known", "Read", "Rule", "Trace", "trace_channels"]
+__all__ = [
+    "RULES",
+    "Axes",
+    "CannotTraceError",
+    "Edit",
+    "Known",
+    "Read",
+    "Rule",
+    "Stays",
+    "Trace",
+    "trace_channels",
+]
 
 Axes: TypeAlias = "tuple[np.ndarray | None, ...]"
 """Per axis of a value the labels of its positions, None where no position can ever go."""
@@ -76,8 +87,11 @@ class Read:
         return self.zero | absorbed
 
 
-Edit: TypeAlias = "Callable[[Callable[[np.ndarray], np.ndarray]], None]"
-"""Changes a node for a removal, given a function from labels to which of them stay (bool)."""
+Stays: TypeAlias = Callable[[np.ndarray], np.ndarray]
+"""Says of labels which of them stay in a removal, bool."""
+
+Edit: TypeAlias = Callable[[Stays], None]
+"""Changes a node for a removal."""
 
 
 @dataclass

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from onnx_unipts.allocation.problem import ALLOCATORS, Kept, Problem
+from onnx_unipts.allocation.kept import Kept
+from onnx_unipts.allocation.problem import ALLOCATORS, Problem
 
 
 @ALLOCATORS.register("erk")

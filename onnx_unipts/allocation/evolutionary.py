@@ -13,11 +13,11 @@ from collections.abc import Callable
 import numpy as np
 
 from onnx_unipts.allocation.halving import Score, halve
+from onnx_unipts.allocation.kept import Kept
 from onnx_unipts.allocation.problem import (
     ALLOCATORS,
     SEARCHES,
     History,
-    Kept,
     Problem,
     analytic_allocator,
 )

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from onnx_unipts.allocation.automatic import AUTO
-from onnx_unipts.allocation.problem import ALLOCATORS, Kept, Problem
+from onnx_unipts.allocation.kept import Kept
+from onnx_unipts.allocation.problem import ALLOCATORS, Problem
 from onnx_unipts.graph.errors import UsageError
 
 __all__ = ["allocate", "allocation_document", "check_method", "read_allocation"]

@@ -7,14 +7,13 @@ samples again as all earlier stages together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["Kept", "Score", "Scorer", "Stage", "halve", "stage_ends"]
+from onnx_unipts.allocation.kept import Kept, Scorer
 
-Kept = dict[str, int]
-Scorer = Callable[[Sequence[Kept]], list[float]]
+__all__ = ["Score", "Stage", "halve", "stage_ends"]
 
 
 class Score(NamedTuple):

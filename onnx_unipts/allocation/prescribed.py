@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from onnx_unipts.allocation.automatic import AUTO
 from onnx_unipts.allocation.file import allocate
-from onnx_unipts.allocation.halving import Scorer, Stage
-from onnx_unipts.allocation.problem import ALLOCATORS, Kept, Problem, zeros_for
+from onnx_unipts.allocation.halving import Stage
+from onnx_unipts.allocation.kept import Kept, Scorer
+from onnx_unipts.allocation.problem import ALLOCATORS, Problem, zeros_for
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.prunable import PrunableWeight, matching
 from onnx_unipts.patterns import Pattern

@@ -10,7 +10,8 @@ from functools import cached_property
 
 import numpy as np
 
-from onnx_unipts.allocation.halving import Kept, Scorer, Stage
+from onnx_unipts.allocation.halving import Stage
+from onnx_unipts.allocation.kept import Kept, Scorer
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.registry import Registry
 from onnx_unipts.patterns import Masking
@@ -22,7 +23,6 @@ __all__ = [
     "SEARCHES",
     "Allocator",
     "History",
-    "Kept",
     "Problem",
     "analytic_allocator",
     "distribute",

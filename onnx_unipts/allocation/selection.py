@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from onnx_unipts.allocation.problem import Kept, Problem
+from onnx_unipts.allocation.kept import Kept
+from onnx_unipts.allocation.problem import Problem
 
 
 def keep_best(problem: Problem, scores: Mapping[str, np.ndarray]) -> Kept:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from onnx_unipts.allocation.problem import ALLOCATORS, SEARCHES, History, Kept, Problem
+from onnx_unipts.allocation.kept import Kept
+from onnx_unipts.allocation.problem import ALLOCATORS, SEARCHES, History, Problem
 from onnx_unipts.graph.errors import UsageError
 
 __all__ = ["cheapest", "sensitivity"]

@@ -1,6 +1,7 @@
 """Uniform allocation: every layer has the same sparsity."""
 
-from onnx_unipts.allocation.problem import ALLOCATORS, Kept, Problem
+from onnx_unipts.allocation.kept import Kept
+from onnx_unipts.allocation.problem import ALLOCATORS, Problem
 
 
 @ALLOCATORS.register("uniform")

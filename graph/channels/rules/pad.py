@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.graph.channels.bias import set_constant
-from onnx_unipts.graph.channels.trace import RULES, CannotTraceError, Trace, operand
+from onnx_unipts.graph.channels.trace import RULES, CannotTraceError, Edit, Stays, Trace, operand
 
 __all__ = ["pad"]
-
-Kept = Callable[[np.ndarray], np.ndarray]
 
 
 @RULES.register("Pad")
@@ -66,11 +62,11 @@ def _filling(node: ir.Node, trace: Trace) -> float | None:
 
 def _narrower(
     node: ir.Node, trace: Trace, place: int, count: int, before: np.ndarray, after: np.ndarray
-) -> Callable[[Kept], None]:
-    def change(kept: Kept) -> None:
+) -> Edit:
+    def change(stays: Stays) -> None:
         pads = trace.numbers(node, "pads", 1)
         assert pads is not None
-        pads[place], pads[place + count] = int(kept(before).sum()), int(kept(after).sum())
+        pads[place], pads[place + count] = int(stays(before).sum()), int(stays(after).sum())
         if "pads" in node.attributes:
             node.attributes["pads"] = ir.AttrInt64s("pads", pads)
         else:

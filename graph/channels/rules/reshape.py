@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.graph.channels.bias import set_constant
-from onnx_unipts.graph.channels.trace import RULES, CannotTraceError, Trace, operand
+from onnx_unipts.graph.channels.trace import RULES, CannotTraceError, Edit, Stays, Trace, operand
 
 __all__ = ["flatten", "reshape", "squeeze", "unsqueeze"]
 
@@ -137,9 +137,9 @@ def _replaceable(trace: Trace, target: ir.Value | None, place: int) -> bool:
     return producer is not None and producer.op_type == "Concat" and len(producer.inputs) > place
 
 
-def _resize(node: ir.Node, trace: Trace, place: int, labels: np.ndarray) -> Callable[[Kept], None]:
-    def change(kept: Kept) -> None:
-        size = int(kept(labels).sum())
+def _resize(node: ir.Node, trace: Trace, place: int, labels: np.ndarray) -> Edit:
+    def change(stays: Stays) -> None:
+        size = int(stays(labels).sum())
         target = operand(node, 1)
         if target is None:
             sizes = list(node.attributes.get_ints("shape", ()))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.graph.channels.bias import set_constant
-from onnx_unipts.graph.channels.trace import RULES, CannotTraceError, Known, Trace, operand
+from onnx_unipts.graph.channels.trace import (
+    RULES,
+    CannotTraceError,
+    Edit,
+    Known,
+    Stays,
+    Trace,
+    operand,
+)
 
 __all__ = ["slice_", "split"]
-
-Kept = Callable[[np.ndarray], np.ndarray]
 
 
 @RULES.register("Split")
@@ -33,7 +37,7 @@ def split(node: ir.Node, trace: Trace) -> None:
         axes[axis] = part
         trace.give(output, axes)
         _learn(trace, value, output, axis, slice(int(end) - size, int(end)))  # type: ignore[arg-type]
-    trace.edit(lambda kept: _set_sizes(node, trace, [int(kept(part).sum()) for part in parts]))
+    trace.edit(lambda stays: _set_sizes(node, trace, [int(stays(part).sum()) for part in parts]))
 
 
 def _equal(length: int, count: int) -> list[int]:
@@ -79,10 +83,10 @@ def slice_(node: ir.Node, trace: Trace) -> None:
 
 def _mover(
     node: ir.Node, trace: Trace, place: int, labels: np.ndarray, begin: int, end: int
-) -> Callable[[Kept], None]:
-    def change(kept: Kept) -> None:
-        stays = kept(labels)
-        numbers = int(stays[:begin].sum()), int(stays[:end].sum())
+) -> Edit:
+    def change(stays: Stays) -> None:
+        remaining = stays(labels)
+        numbers = int(remaining[:begin].sum()), int(remaining[:end].sum())
         for index, (name, number) in enumerate(zip(("starts", "ends"), numbers, strict=True), 1):
             given = trace.numbers(node, name, index)
             assert given is not None
