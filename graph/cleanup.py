@@ -13,6 +13,7 @@ from onnx_ir.passes import common
 from onnx_unipts.graph.equivalence import Equivalence, batch_names, is_batch, is_known
 from onnx_unipts.graph.model import from_proto, stored_tensors, to_proto
 from onnx_unipts.graph.opset_conversion import convert_opset, is_standard, through_proto
+from onnx_unipts.graph.sequence_inputs import forget_sequences
 from onnx_unipts.graph.simplification import run_onnxsim
 
 __all__ = ["clean", "freeze_batch", "runnable"]
@@ -53,11 +54,14 @@ def clean(model: ir.Model, parameters: Collection[str]) -> ir.Model:
 
 
 def runnable(model: ir.Model) -> ir.Model:
-    """Return ``model``, or an equal one of older IR version and opset if the runtime needs it."""
+    """Return ``model``, or an equal one of older IR version and opset if the runtime needs it.
+
+    It takes the inputs of ``model``: one whose file has sequence inputs is another model, too.
+    """
     opset = model.opset_imports.get("", 1)
     if model.ir_version <= IR_VERSIONS[-1] and opset <= OPSETS[-1]:
-        return model
-    return clean(model, [])
+        return forget_sequences(model)
+    return forget_sequences(clean(model, []))
 
 
 def freeze_batch(

@@ -12,7 +12,18 @@ __all__ = ["compared_values", "index_limits", "read_sizes"]
 _UNCHANGED = {"Cast", "Identity"}
 
 # What token ids pass on their way to the table.
-_PASSED = {"Cast", "Flatten", "Gather", "Identity", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+_PASSED = {
+    "Cast",
+    "ConcatFromSequence",
+    "Flatten",
+    "Gather",
+    "Identity",
+    "Reshape",
+    "SequenceAt",
+    "Squeeze",
+    "Transpose",
+    "Unsqueeze",
+}
 
 
 def index_limits(model: ir.Model) -> dict[str, int]:
@@ -26,13 +37,13 @@ def index_limits(model: ir.Model) -> dict[str, int]:
         if node.op_type != "Gather" or node.domain:
             continue
         table, indices = node.inputs
-        source = _origin(indices)
-        if table not in stored or source is None or not source.is_graph_input():
+        if table not in stored:
             continue
         shape = stored[table].shape.numpy()
         length = int(shape[node.attributes.get_int("axis", 0)])
-        name = str(source.name)
-        limits[name] = min(length, limits.get(name, length))
+        for source in _origins(indices):
+            name = str(source.name)
+            limits[name] = min(length, limits.get(name, length))
     return limits
 
 
@@ -47,11 +58,11 @@ def compared_values(model: ir.Model) -> dict[str, int]:
         if node.op_type != "Equal" or node.domain:
             continue
         for one, other in (node.inputs, node.inputs[::-1]):
-            source = _origin(one)
-            if other in stored and source is not None and source.is_graph_input():
-                number = stored[other].numpy()
-                if number.size == 1 and number.dtype.kind in "iu":
-                    values.setdefault(str(source.name), int(number.reshape(-1)[0]))
+            number = stored[other].numpy() if other in stored else None
+            if number is None or number.size != 1 or number.dtype.kind not in "iu":
+                continue
+            for source in _origins(one):
+                values.setdefault(str(source.name), int(number.reshape(-1)[0]))
     return values
 
 
@@ -91,9 +102,12 @@ def _read_axis(
     return None
 
 
-def _origin(value: ir.Value | None) -> ir.Value | None:
+def _origins(value: ir.Value | None) -> list[ir.Value]:
+    """Return the inputs that ``value`` holds values of: one, or all elements of a sequence."""
     while value is not None and (node := value.producer()) is not None:
+        if node.op_type == "SequenceConstruct":
+            return [origin for element in node.inputs for origin in _origins(element)]
         if node.op_type not in _PASSED:
-            return None
+            return []
         value = node.inputs[0]
-    return value
+    return [value] if value is not None and value.is_graph_input() else []

@@ -41,6 +41,7 @@ from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import load_model, read_tensors, serialize
 from onnx_unipts.graph.prunable import find_prunable
 from onnx_unipts.graph.runtime import onnxruntime
+from onnx_unipts.graph.sequence_inputs import declared_inputs
 from onnx_unipts.job import Job, prepare_job
 from onnx_unipts.measurement import measure_in_run
 from onnx_unipts.memory import peak_memory
@@ -267,7 +268,7 @@ def inspect(
 ) -> dict[str, Any]:
     """Return every weight of the model file with its verdict, and the model's signature."""
     loaded = load_model(model)
-    inputs = [v for v in loaded.graph.inputs if v.name not in loaded.graph.initializers]
+    inputs = [v for v in declared_inputs(loaded) if v.name not in loaded.graph.initializers]
     return inspection_document(
         model, find_prunable(loaded, exclude, only=only), inputs, list(loaded.graph.outputs)
     )

@@ -333,11 +333,11 @@ def test_the_weight_of_a_layer_says_how_many_channels_it_reads(body: str, sizes:
     assert spec.shape == ("a", sizes.get(1, "b"), "c", "d")
 
 
-def test_an_input_that_is_a_sequence_is_refused(tmp_path: Path):
-    text = """net (seq(float[N,6]) x) => (float[N,8] y) {
-        c = ConcatFromSequence <axis = 0> (x)
+def test_an_optional_input_is_refused(tmp_path: Path):
+    text = """net (optional(float[N,6]) x) => (float[N,8] y) {
+        c = OptionalGetElement (x)
         y = MatMul (c, w1)
     }"""
     path = saved(network(text, {"w1": LAYERS["w1"]}), tmp_path)
-    with pytest.raises(UnsupportedModelError, match=r"'x'.*Sequence"):
+    with pytest.raises(UnsupportedModelError, match=r"'x' of the model is optional.*tensors"):
         api.compress(path, sparsity=0.5, settings=QUICK)

@@ -22,6 +22,7 @@ from onnx_unipts.graph.differentiable.rule import (
     rule_name,
     taken_names,
 )
+from onnx_unipts.graph.differentiable.sequence import remove_unread_sequences
 from onnx_unipts.graph.differentiable.stopping import (
     is_float,
     partly_reached_inputs,
@@ -55,6 +56,7 @@ def make_differentiable(model: ir.Model) -> list[str]:
     rewrite and cannot be rewritten stays as it is; the logger says why, and `stop_gradients` keeps
     it from standing in the way of the rest.
     """
+    remove_unread_sequences(model.graph)
     names = Names(taken_names(model.graph))
     pending = deque(model.graph)
     log = []

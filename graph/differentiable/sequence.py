@@ -4,7 +4,15 @@ import onnx_ir as ir
 
 from onnx_unipts.graph.differentiable.rule import Builder, CannotRewriteError
 
-__all__ = ["elements_of"]
+__all__ = ["elements_of", "remove_unread_sequences"]
+
+
+def remove_unread_sequences(graph: ir.Graph) -> None:
+    """Remove what makes sequences that are no longer outputs: gradient builders stop at them."""
+    for node in reversed(graph):
+        unread = not any(value.uses() or value.is_graph_output() for value in node.outputs)
+        if unread and any(isinstance(value.type, ir.SequenceType) for value in node.outputs):
+            graph.remove(node, safe=True)
 
 
 def elements_of(op: Builder, sequence: ir.Value) -> list[ir.Value]:

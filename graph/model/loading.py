@@ -16,6 +16,7 @@ from onnx_unipts.graph.model.scopes import iterate_scopes
 from onnx_unipts.graph.model.size import PROTOBUF_LIMIT
 from onnx_unipts.graph.model.tensors import stored_tensors
 from onnx_unipts.graph.packing import unpack
+from onnx_unipts.graph.sequence_inputs import spread_sequences
 
 __all__ = ["is_ort_format", "load_model"]
 
@@ -33,8 +34,9 @@ def load_model(path: str | os.PathLike[str], *, unpacked: bool = True) -> ir.Mod
 
     Sparse initializers become dense in memory and sparse again when saved. Packed weights become
     plain tensors (`onnx_unipts.graph.packing`), and stay so; without ``unpacked`` they are checked
-    and left as they are. Nothing is refused that a runtime may accept: the strict checker of the
-    onnx package is not asked.
+    and left as they are. An input that is a sequence becomes several tensors
+    (`onnx_unipts.graph.sequence_inputs`) and a sequence again when saved. Nothing is refused that a
+    runtime may accept: the strict checker of the onnx package is not asked.
 
     Raises `UnsupportedModelError` for a file that is missing, not ONNX, truncated or empty, of an
     IR version or opset newer than the installed onnx knows, with external data that is missing,
@@ -54,10 +56,12 @@ def load_model(path: str | os.PathLike[str], *, unpacked: bool = True) -> ir.Mod
     _sort(model, path)
     map_external_data(model, path)
     _check_tensors(model, path)
+    plain = model if unpacked else model.clone()
     try:
-        unpack(model if unpacked else model.clone())
+        unpack(plain)
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{path}: {error}") from error
+    spread_sequences(model, plain)
     return model
 
 

@@ -12,6 +12,7 @@ from onnx_unipts.graph.model.scopes import proto_graphs
 from onnx_unipts.graph.model.size import PROTOBUF_LIMIT, fits_one_file, weight_bytes
 from onnx_unipts.graph.model.sparse import densify, sparsify
 from onnx_unipts.graph.model.tensors import stored_tensors
+from onnx_unipts.graph.sequence_inputs import gather_sequences
 
 __all__ = ["from_proto", "serialize", "to_bytes", "to_proto"]
 
@@ -89,6 +90,7 @@ def _holds_map(kind: onnx.TypeProto) -> bool:
 def to_bytes(model: ir.Model) -> bytes:
     """Serialize as the file was: without the value infos onnx-ir adds, sparse what was sparse."""
     proto = to_proto(model)
+    gather_sequences(model, proto)
     stored = stored_tensors(model).values()
     sparse = {s.value.name or "" for s in stored if s.value.meta.get("storage") == "sparse"}
     for graph in proto_graphs(proto):

@@ -123,6 +123,7 @@ def _by_input(
     arrays: Mapping[str, Any], signature: Sequence[InputSpec], where: str
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     names = [spec.name for spec in signature]
+    arrays = _spread(arrays, signature, where)
     found = [name for name in arrays if name in names or name != LABELS]
     missing = [name for name in names if name not in arrays]
     if missing and len(names) == len(found) == 1:
@@ -137,6 +138,26 @@ def _by_input(
     if unused := [name for name in found if name not in names]:
         warnings.append(f"{where}: not an input of the model and not used: {_listed(unused)}")
     return {name: np.asarray(arrays[name]) for name in names}, warnings
+
+
+def _spread(
+    arrays: Mapping[str, Any], signature: Sequence[InputSpec], where: str
+) -> dict[str, Any]:
+    """Give each element of a sequence, given as a list of arrays, the name of its own."""
+    elements: dict[str, list[str]] = {}
+    for spec in signature:
+        if spec.sequence and spec.sequence in arrays:
+            elements.setdefault(spec.sequence, []).append(spec.name)
+    spread = {name: array for name, array in arrays.items() if name not in elements}
+    for sequence, names in elements.items():
+        if len(arrays[sequence]) != len(names):
+            raise UsageError(
+                f"{where}: the sequence {sequence!r} has {len(arrays[sequence])} arrays, but the "
+                f"model is fed {len(names)}: give a list of {len(names)}, or arrays named "
+                f"{_listed(names)}, each with one row per sample"
+            )
+        spread |= zip(names, arrays[sequence], strict=True)
+    return spread
 
 
 def _listed(names: Sequence[object]) -> str:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.lookups import compared_values, index_limits, read_sizes
+from onnx_unipts.graph.sequence_inputs import sequence_of
 
 __all__ = ["Dimension", "InputSpec", "input_signature", "parse_input_shapes"]
 
@@ -23,7 +24,8 @@ class InputSpec:
     ``shape`` holds an int for a static axis, the symbol's name or None for a dynamic one. The first
     axis is the sample axis; a ``whole`` input has none, all of it is one sample. Token ids, and
     whatever else indexes a table of the model, are below ``limit``; ``choice`` is a number that the
-    model compares the input with.
+    model compares the input with. ``sequence`` names the model's input that this one is an
+    element of, if that is a sequence.
     """
 
     name: str
@@ -32,6 +34,7 @@ class InputSpec:
     whole: bool = False
     limit: int | None = None
     choice: int | None = None
+    sequence: str = ""
 
     @property
     def sample_shape(self) -> tuple[Dimension, ...]:
@@ -57,12 +60,10 @@ def input_signature(
     `parse_input_shapes` returns it, fixes dynamic axes; a dynamic first axis stays dynamic, since
     samples run along it. Raises `UsageError` if ``shapes`` names an unknown input or contradicts a
     static axis, and if an input has no known number of axes; `UnsupportedModelError` if one is no
-    tensor, such as a sequence.
+    tensor, such as an optional one.
     """
     values = [v for v in model.graph.inputs if v.name not in model.graph.initializers]
-    given = dict(shapes or {})
-    if "" in given:
-        given = {_only_name(values): given[""]}
+    given = _spread_shapes(dict(shapes or {}), values)
     names = [str(value.name) for value in values]
     for name in given:
         if name not in names:
@@ -84,8 +85,9 @@ def input_signature(
             whole=spec.name in whole,
             limit=limits.get(spec.name),
             choice=choices.get(spec.name),
+            sequence=sequence_of(value),
         )
-        for spec in specs
+        for spec, value in zip(specs, values, strict=True)
     ]
 
 
@@ -124,13 +126,26 @@ def parse_input_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _only_name(values: list[ir.Value]) -> str:
-    if len(values) == 1:
-        return str(values[0].name)
-    names = ", ".join(str(value.name) for value in values)
+def _spread_shapes(
+    shapes: Mapping[str, tuple[int, ...]], values: list[ir.Value]
+) -> dict[str, tuple[int, ...]]:
+    """Return ``shapes`` by input name: one for a sequence is that of each of its elements."""
+    elements: dict[str, list[str]] = {}
+    for value in values:
+        elements.setdefault(sequence_of(value) or str(value.name), []).append(str(value.name))
+    spread: dict[str, tuple[int, ...]] = {}
+    for name, shape in shapes.items():
+        known = name or _only_name(list(elements))
+        spread |= dict.fromkeys(elements.get(known, [known]), shape)
+    return spread
+
+
+def _only_name(names: list[str]) -> str:
+    if len(names) == 1:
+        return names[0]
     raise UsageError(
-        f"--input-shape needs an input's name before the colon: the model has {len(values)} "
-        f"inputs ({names})"
+        f"--input-shape needs an input's name before the colon: the model has {len(names)} "
+        f"inputs ({', '.join(names)})"
     )
 
 
@@ -138,8 +153,8 @@ def _spec(value: ir.Value, given: tuple[int, ...] | None) -> InputSpec:
     name = str(value.name)
     if not isinstance(value.type, ir.TensorType) or value.dtype is None:
         raise UnsupportedModelError(
-            f"input {name!r} of the model is no tensor with a known type but {value.type}; only "
-            "those can be fed: export the model with tensors as inputs"
+            f"input {name!r} of the model is {_kind(value)}; only tensors of a known type and "
+            "sequences of them can be fed: export the model with tensors as inputs"
         )
     dtype = np.dtype(value.dtype.numpy())
     if value.shape is None:
@@ -151,6 +166,16 @@ def _spec(value: ir.Value, given: tuple[int, ...] | None) -> InputSpec:
         return InputSpec(name, dtype, (None, *given[1:]))
     shape = tuple(_dimension(axis) for axis in value.shape)
     return InputSpec(name, dtype, shape if given is None else _fixed(name, shape, given))
+
+
+def _kind(value: ir.Value) -> str:
+    if isinstance(value.type, ir.OptionalType):
+        return "optional"
+    if isinstance(value.type, ir.SequenceType):
+        return "a sequence of sequences"
+    if "type_proto" in value.meta:
+        return "a map or holds some"
+    return "of an unknown type"
 
 
 def _dimension(axis: int | ir.SymbolicDim) -> Dimension:

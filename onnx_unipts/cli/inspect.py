@@ -60,10 +60,13 @@ def inspect(
     """List the weights of MODEL: operator, shape, whether they are pruned, and if not, why."""
     from onnx_unipts.graph.model import load_model
     from onnx_unipts.graph.prunable import find_prunable
+    from onnx_unipts.graph.sequence_inputs import declared_inputs
     from onnx_unipts.report import inspection_document
     from onnx_unipts.report.terminal import print_inspection
 
     graph = load_model(model)
     weights = find_prunable(graph, exclude, include, only)
-    document = inspection_document(model, weights, graph.graph.inputs, graph.graph.outputs)
+    document = inspection_document(
+        model, weights, declared_inputs(graph), list(graph.graph.outputs)
+    )
     show.result(document, print_inspection)

@@ -20,6 +20,7 @@ from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError, Usa
 from onnx_unipts.graph.model import to_bytes
 from onnx_unipts.graph.normalization_folding import fold_normalizations
 from onnx_unipts.graph.runtime import onnxruntime
+from onnx_unipts.graph.sequence_inputs import holds_sequences
 from onnx_unipts.output_file import atomic_path
 
 __all__ = ["Ort"]
@@ -48,8 +49,12 @@ class Ort:
     suffix = ".ort"
 
     def check(self, model: ir.Model) -> None:
-        """Refuse models over 2 GB."""
+        """Refuse models over 2 GB, and those with sequence inputs, which are not verified."""
         require_one_file(model, "ort")
+        if holds_sequences(model):
+            raise UnsupportedModelError(
+                "the model has an input that is a sequence; use --format packed instead of ort"
+            )
 
     def write(self, model: ir.Model, path: Path, storage: Storage) -> Written:
         """Write ``model`` and beside it ``<stem>.required_operators.config``.

@@ -20,6 +20,7 @@ from onnx_unipts.graph.model import fits_one_file, from_proto, stored_tensors, t
 from onnx_unipts.graph.normalization_folding import fold_normalizations
 from onnx_unipts.graph.opset_conversion import convert_opset
 from onnx_unipts.graph.runtime import onnxruntime
+from onnx_unipts.graph.sequence_inputs import copy_sequences
 
 __all__ = ["QUANTIZATIONS", "Quantized", "quantize"]
 
@@ -64,6 +65,7 @@ def quantize(model: ir.Model, runs: Iterable[Feeds], *, averaged: bool = True) -
     reader = _Reader(runs)
     try:
         after = _quantized(to_proto(before), reader, averaged)
+        copy_sequences(after, model)
     except OnnxUniptsError:
         raise
     except Exception as error:

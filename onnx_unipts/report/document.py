@@ -389,11 +389,14 @@ def _dead_channels(eliminated: Elimination | None) -> dict[str, Any] | None:
 
 
 def _signature(value: ir.Value) -> dict[str, Any]:
-    return {
+    import onnx_ir as ir
+
+    document = {
         "name": value.name,
         "shape": None if value.shape is None else [_dimension(axis) for axis in value.shape],
         "dtype": None if value.dtype is None else value.dtype.name,
     }
+    return {**document, "sequence": True} if isinstance(value.type, ir.SequenceType) else document
 
 
 def _dimension(axis: int | ir.SymbolicDim) -> int | str | None:

@@ -427,10 +427,11 @@ def _cells(*texts: str) -> list[Text]:
 
 
 def _tensor(value: Document) -> str:
+    kind = f"sequence of {value['dtype']}" if value.get("sequence") else value["dtype"]
     if value["shape"] is None:
-        return f"{value['name']}  {value['dtype']} of any shape"
+        return f"{value['name']}  {kind} of any shape"
     axes = ", ".join("?" if axis is None else str(axis) for axis in value["shape"])
-    return f"{value['name']}  {value['dtype']} [{axes}]"
+    return f"{value['name']}  {kind} [{axes}]"
 
 
 def _interval(measure: Document, stage: str) -> str:
