@@ -30,6 +30,8 @@ __all__ = [
 ]
 
 EPSILON = 1e-5
+# A channel of less variance than this share of epsilon has drowned in it: it puts out its bias.
+DROWNED = 1e-6
 WEIGHT_OPERATORS = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN"}
 
 
@@ -315,6 +317,8 @@ def _scaled(
     spread = np.sqrt(variance + norm.epsilon)
     filters = weights[weight]
     factor = FILTER_SCALES[filter_scale](filters, spread)
+    # Weight decay leaves next to nothing of a filter that is not used: nothing to be scaled up.
+    factor = np.where(variance > DROWNED * norm.epsilon, factor, 1.0)
     # A scaled variance has to stay one: it must not fall below zero with epsilon taken off.
     factor = np.maximum(factor, np.sqrt(norm.epsilon) / spread)
     return {

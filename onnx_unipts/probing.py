@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,6 +20,8 @@ __all__ = ["require_running", "with_running_sizes"]
 
 # What dynamic axes are tried at, where the first guess does not run.
 SIZES = (16, 32, 64, 128, 224, 256, 512, 576, 640, 1024, 4096, 16000, 8, 4, 2, 1)
+# Elements of an input from which on the activations may not fit into the memory.
+TOO_LARGE = 1 << 22
 
 
 def require_running(
@@ -60,6 +63,8 @@ def _running_size(
 ) -> int | None:
     session = file_session(path)
     for size in (None, *SIZES):
+        if size and any(math.prod(_filled(spec, size)) > TOO_LARGE for spec in signature):
+            continue
         batch = {
             spec.name: np.resize(guess[spec.name], _filled(spec, size))
             if size is not None

@@ -48,7 +48,7 @@ def network(
     text: str, tensors: Mapping[str, np.ndarray], *, opset: int = 17, ir_version: int = 8
 ) -> onnx.ModelProto:
     """Return the checked model of the graph ``text`` with ``tensors`` as initializers."""
-    header = f'<ir_version: {ir_version}, opset_import: ["" : {opset}]>\n'
+    header = f'<ir_version: {ir_version}, opset_import: ["" : {opset}, "ai.onnx.ml" : 3]>\n'
     model = onnx.parser.parse_model(header + text)
     for name, array in tensors.items():
         model.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(array), name))

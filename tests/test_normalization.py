@@ -241,6 +241,17 @@ def test_filters_before_a_normalisation_of_the_model_take_any_scale(filter_scale
     assert changed == (filter_scale != "none")
 
 
+def test_what_weight_decay_has_left_of_a_filter_is_not_scaled_up():
+    tensors = normalised_tensors()
+    tensors["w1"][2] *= 1e-40
+    tensors["v"][2] = 0
+    model = working_model(NORMALIZED, tensors)
+    norms = normalization.find(model)
+    rescaled = normalization.rescale(model, norms, ["w1", "w2"], tensors, "he")
+    assert all(np.isfinite(tensor).all() for tensor in rescaled.values())
+    np.testing.assert_array_equal(rescaled["w1"][2], tensors["w1"][2])
+
+
 @pytest.mark.parametrize(
     ("body", "weights"),
     [

@@ -88,6 +88,10 @@ ENDS = {
         "uint8[N,4]",
         "s = Constant <value_float = 0.1> () y = QuantizeLinear (z, s)",
     ),
+    "ZipMap": (
+        "seq(map(int64,float))",
+        "p = Softmax (z) y = ai.onnx.ml.ZipMap <classlabels_int64s = [0, 1, 2, 3]> (p)",
+    ),
     "Greater": ("bool[N,4]", "t = Constant <value_float = 0.1> () y = Greater (z, t)"),
 }
 

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
+from onnx_unipts.graph.model import holds_map
 from onnx_unipts.graph.registry import Registry
 
 __all__ = [
@@ -228,7 +229,7 @@ def _float_type(node: ir.Node) -> ir.DataType:
 
 
 def infer(node: ir.Node, opset: int) -> None:
-    """Set types and shapes of a node's outputs as far as the schema of the operator tells."""
+    """Set types and shapes of a node's outputs as far as its operator's schema tells; not maps."""
     inputs = {value.name: value for value in node.inputs if value is not None}
     if any(value.type is None for value in inputs.values()):
         return
@@ -250,7 +251,7 @@ def infer(node: ir.Node, opset: int) -> None:
     )
     for output in node.outputs:
         proto = inferred.get(output.name)
-        if proto is None:
+        if proto is None or holds_map(proto):
             continue
         output.type = ir.serde.deserialize_type_proto_for_type(proto)
         output.shape = ir.serde.deserialize_type_proto_for_shape(proto)

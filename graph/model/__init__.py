@@ -1,7 +1,7 @@
 """Models: read, looked through, changed in their stored tensors, and written."""
 
 from onnx_unipts.graph.model.loading import is_ort_format, load_model
-from onnx_unipts.graph.model.proto import from_proto, serialize, to_bytes, to_proto
+from onnx_unipts.graph.model.proto import from_proto, holds_map, serialize, to_bytes, to_proto
 from onnx_unipts.graph.model.saving import save_model
 from onnx_unipts.graph.model.scopes import Scope, iterate_scopes, node_label, proto_graphs
 from onnx_unipts.graph.model.size import fits_one_file, weight_bytes
@@ -20,6 +20,7 @@ __all__ = [
     "find_nonfinite",
     "fits_one_file",
     "from_proto",
+    "holds_map",
     "is_ort_format",
     "iterate_scopes",
     "load_model",

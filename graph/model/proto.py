@@ -14,7 +14,7 @@ from onnx_unipts.graph.model.sparse import densify, sparsify
 from onnx_unipts.graph.model.tensors import stored_tensors
 from onnx_unipts.graph.sequence_inputs import gather_sequences
 
-__all__ = ["from_proto", "serialize", "to_bytes", "to_proto"]
+__all__ = ["from_proto", "holds_map", "serialize", "to_bytes", "to_proto"]
 
 # A shape whose element type is not known is left out of a file, and onnx-ir warns of every one.
 logging.getLogger("onnx_ir.serde").addFilter(
@@ -73,17 +73,18 @@ def _set_types_aside(graph: onnx.GraphProto) -> dict[str, bytes]:
     """Clear the types onnx-ir cannot express (maps and what holds them); return them by name."""
     types: dict[str, bytes] = {}
     for info in (*graph.input, *graph.output, *graph.value_info):
-        if _holds_map(info.type):
+        if holds_map(info.type):
             types[info.name] = info.type.SerializeToString()
             info.ClearField("type")
     return types
 
 
-def _holds_map(kind: onnx.TypeProto) -> bool:
+def holds_map(kind: onnx.TypeProto) -> bool:
+    """Tell whether a type is a map or holds one, which onnx-ir has no form for."""
     if kind.HasField("sequence_type"):
-        return _holds_map(kind.sequence_type.elem_type)
+        return holds_map(kind.sequence_type.elem_type)
     if kind.HasField("optional_type"):
-        return _holds_map(kind.optional_type.elem_type)
+        return holds_map(kind.optional_type.elem_type)
     return bool(kind.HasField("map_type"))
 
 

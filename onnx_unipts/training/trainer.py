@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.graph import normalization
@@ -94,6 +95,7 @@ def differentiable_student(
     """Return the student with the values of ``targets`` as outputs, ready for a loss on them."""
     model = student.model.clone()
     expose(model, targets)  # what is an output keeps its name
+    RemoveUnusedNodesPass()(model)
     model = freeze_batch(model, batch_size, student.run_shapes(batch_size))
     normalization.train(model, student.normalizations)
     make_differentiable(model)
