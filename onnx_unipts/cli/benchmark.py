@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import click
@@ -10,11 +11,9 @@ from onnx_unipts.cli.options import (
     Command,
     DataArguments,
     ShowArguments,
-    data_options,
     examples,
-    model_argument,
     option,
-    show_options,
+    pair_options,
 )
 
 __all__ = ["benchmark"]
@@ -27,32 +26,17 @@ EXAMPLES = examples(
     ),
 )
 
+_count = functools.partial(
+    option, type=click.IntRange(1), default=1, show_default=True, metavar="N", heading="Run"
+)
+
 
 @click.command(
     cls=Command, short_help="Measure size, speed and memory of two models.", epilog=EXAMPLES
 )
-@model_argument("dense")
-@model_argument("sparse")
-@show_options
-@data_options
-@option(
-    "--threads",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    heading="Run",
-    help="Threads of the runtime.",
-)
-@option(
-    "--batch-size",
-    type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    metavar="N",
-    heading="Run",
-    help="Samples per run, where the model takes any number.",
-)
+@pair_options
+@_count("--threads", help="Threads of the runtime.")
+@_count("--batch-size", help="Samples per run, where the model takes any number.")
 @option(
     "--seconds",
     type=click.FloatRange(0, min_open=True),
@@ -75,7 +59,7 @@ def benchmark(
     from onnx_unipts.environment import check_training_runtime
 
     check_training_runtime()
-    preprocessing, input_shapes = inputs.preprocessing(), inputs.input_shapes()
+    keywords = inputs.keywords()
 
     import onnx_unipts
     from onnx_unipts.report.terminal import print_benchmark
@@ -83,11 +67,9 @@ def benchmark(
     document = onnx_unipts.benchmark(
         dense,
         sparse,
-        data=inputs.data,
-        preprocessing=preprocessing,
-        input_shapes=input_shapes,
         threads=threads,
         batch_size=batch_size,
         seconds=seconds,
+        **keywords,
     )
     show.result(document, print_benchmark)

@@ -10,11 +10,9 @@ from onnx_unipts.cli.options import (
     Command,
     DataArguments,
     ShowArguments,
-    data_options,
     examples,
-    model_argument,
     option,
-    show_options,
+    pair_options,
 )
 
 __all__ = ["evaluate"]
@@ -31,10 +29,7 @@ EXAMPLES = examples(
 @click.command(
     cls=Command, short_help="Compare a sparse model with its dense original.", epilog=EXAMPLES
 )
-@model_argument("dense")
-@model_argument("sparse")
-@show_options
-@data_options
+@pair_options
 @option(
     "--num-samples",
     type=click.IntRange(1),
@@ -62,7 +57,7 @@ def evaluate(
     from onnx_unipts.environment import check_training_runtime
 
     check_training_runtime()
-    preprocessing, input_shapes = inputs.preprocessing(), inputs.input_shapes()
+    keywords = inputs.keywords()
 
     import onnx_unipts
     from onnx_unipts.report.terminal import print_evaluation
@@ -70,11 +65,9 @@ def evaluate(
     document = onnx_unipts.evaluate(
         dense,
         sparse,
-        data=inputs.data,
-        preprocessing=preprocessing,
-        input_shapes=input_shapes,
         num_samples=num_samples,
         seed=seed,
         progress=show.progress(),
+        **keywords,
     )
     show.result(document, print_evaluation)

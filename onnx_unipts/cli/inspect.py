@@ -9,10 +9,11 @@ import click
 from onnx_unipts.cli.options import (
     Command,
     ShowArguments,
+    WeightArguments,
     examples,
     model_argument,
-    option,
     show_options,
+    weight_options,
 )
 
 __all__ = ["inspect"]
@@ -28,35 +29,9 @@ EXAMPLES = examples(
 
 @click.command(cls=Command, short_help="List the weights of a model.", epilog=EXAMPLES)
 @model_argument()
-@option(
-    "--exclude",
-    multiple=True,
-    metavar="REGEX",
-    heading="Method",
-    help="Leave the weights whose name matches; may be repeated.",
-)
-@option(
-    "--include",
-    multiple=True,
-    type=click.Choice(["optional", "quantised", "recurrent"]),
-    heading="Method",
-    help="Prune these kinds of weights, too; may be repeated.",
-)
-@option(
-    "--only",
-    multiple=True,
-    metavar="REGEX",
-    heading="Method",
-    help="Leave all weights but those whose name matches; may be repeated.",
-)
+@weight_options
 @show_options
-def inspect(
-    model: Path,
-    exclude: tuple[str, ...],
-    include: tuple[str, ...],
-    only: tuple[str, ...],
-    show: ShowArguments,
-) -> None:
+def inspect(model: Path, weights: WeightArguments, show: ShowArguments) -> None:
     """List the weights of MODEL: operator, shape, whether they are pruned, and if not, why."""
     from onnx_unipts.graph.model import load_model
     from onnx_unipts.graph.prunable import find_prunable
@@ -65,8 +40,6 @@ def inspect(
     from onnx_unipts.report.terminal import print_inspection
 
     graph = load_model(model)
-    weights = find_prunable(graph, exclude, include, only)
-    document = inspection_document(
-        model, weights, declared_inputs(graph), list(graph.graph.outputs)
-    )
+    found = find_prunable(graph, weights.exclude, weights.include, weights.only)
+    document = inspection_document(model, found, declared_inputs(graph), list(graph.graph.outputs))
     show.result(document, print_inspection)

@@ -25,15 +25,18 @@ __all__ = [
     "RunArguments",
     "ShowArguments",
     "StorageArguments",
+    "WeightArguments",
     "data_options",
     "examples",
     "method_options",
     "model_argument",
     "option",
     "output_option",
+    "pair_options",
     "run_options",
     "show_options",
     "storage_options",
+    "weight_options",
 ]
 
 VERBOSE = "onnx_unipts.verbose"
@@ -149,9 +152,26 @@ class DataArguments:
 
         return parse_input_shapes(self.input_shape)
 
+    def keywords(self) -> dict[str, Any]:
+        """Return what the functions that compare two models take of it. Raises `UsageError`."""
+        return {
+            "data": self.data,
+            "preprocessing": self.preprocessing(),
+            "input_shapes": self.input_shapes(),
+        }
+
 
 @dataclass(frozen=True)
-class MethodArguments:
+class WeightArguments:
+    """Which weights are pruned."""
+
+    exclude: tuple[str, ...]
+    include: tuple[str, ...]
+    only: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class MethodArguments(WeightArguments):
     """The recipe, and the options that stand for single settings of it."""
 
     sparsity: float | None
@@ -160,9 +180,6 @@ class MethodArguments:
     pattern: str | None
     eliminate_dead_channels: bool | None
     allocation: str | None
-    exclude: tuple[str, ...]
-    include: tuple[str, ...]
-    only: tuple[str, ...]
     layer_sparsity: dict[str, float]
     epochs: int | None
     lr: float | None
@@ -375,6 +392,29 @@ data_options = _group(
     ),
 )
 
+_WEIGHTS = (
+    _method(
+        "--exclude",
+        multiple=True,
+        metavar="REGEX",
+        help="Leave the weights whose name matches; may be repeated.",
+    ),
+    _method(
+        "--include",
+        multiple=True,
+        type=click.Choice(["optional", "quantised", "recurrent"]),
+        help="Prune these kinds of weights, too; may be repeated.",
+    ),
+    _method(
+        "--only",
+        multiple=True,
+        metavar="REGEX",
+        help="Prune only the weights whose name matches; may be repeated.",
+    ),
+)
+
+weight_options = _group("weights", WeightArguments, *_WEIGHTS)
+
 method_options = _group(
     "method",
     MethodArguments,
@@ -417,24 +457,7 @@ method_options = _group(
         "Default: on, but not with N:M and blocks, which would fall apart, nor in dense format, "
         "where all weights keep their shapes.",
     ),
-    _method(
-        "--exclude",
-        multiple=True,
-        metavar="REGEX",
-        help="Leave the weights whose name matches; may be repeated.",
-    ),
-    _method(
-        "--include",
-        multiple=True,
-        type=click.Choice(["optional", "quantised", "recurrent"]),
-        help="Prune these kinds of weights, too; may be repeated.",
-    ),
-    _method(
-        "--only",
-        multiple=True,
-        metavar="REGEX",
-        help="Prune only the weights whose name matches; may be repeated.",
-    ),
+    *_WEIGHTS,
     _method(
         "--layer-sparsity",
         multiple=True,
@@ -516,3 +539,11 @@ show_options = _group(
         help="Show the traceback of an error.",
     ),
 )
+
+
+def pair_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what commands take that compare two models: DENSE, SPARSE, their inputs, the output."""
+    decorators = (model_argument("dense"), model_argument("sparse"), show_options, data_options)
+    for decorator in reversed(decorators):
+        command = decorator(command)
+    return command
