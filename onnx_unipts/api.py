@@ -371,7 +371,12 @@ def _report(job: Job, outcome: Outcome) -> tuple[Report, dict[str, Any]]:
         "untrained": outcome.untrained,
     }
     report.measured = _measured(job, data)
-    report.runtimes = gains(job.pattern, cut=_is_cut(outcome), quantized=job.storage.quantize)
+    report.runtimes = gains(
+        job.pattern,
+        cut=_is_cut(outcome),
+        quantized=job.storage.quantize,
+        ratio=report.measured.get("latency", {}).get("ratio"),
+    )
     report.memory_peak_bytes = peak_memory() or None
     return report, _figures(job, sparse, targets, outputs, data)
 

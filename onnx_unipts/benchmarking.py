@@ -59,12 +59,14 @@ def benchmark(
     feeds, samples = _feeds(model, dense, data, preprocessing, input_shapes or {}, batch_size)
     other = None if is_ort_format(sparse) else load_model(sparse)
     files = [describe_file(path, data_files(path)) for path in (dense, sparse)]
-    counted: dict[str, Any] = {}
-    if other is not None:
-        _check_same_inputs(model, other, sparse)
-        counted = _zeros(model, other, files[0]["bytes"])
+    if other is None:
+        measured = measure(dense, sparse, feeds, threads, samples, seconds)
+        return benchmark_document(*files, measured=measured)
+    _check_same_inputs(model, other, sparse)
+    counted, done = _zeros(model, other, files[0]["bytes"])
     measured = measure(dense, sparse, feeds, threads, samples, seconds)
-    return benchmark_document(*files, measured=measured, **counted)
+    runtimes = gains(**done, ratio=measured["latency"]["ratio"])
+    return benchmark_document(*files, measured=measured, runtimes=runtimes, **counted)
 
 
 def _feeds(
@@ -100,16 +102,16 @@ def _check_same_inputs(dense: ir.Model, sparse: ir.Model, path: Path) -> None:
         )
 
 
-def _zeros(dense: ir.Model, sparse: ir.Model, dense_bytes: int) -> dict[str, Any]:
-    """Return the zeros of ``sparse`` and what they are good for."""
+def _zeros(
+    dense: ir.Model, sparse: ir.Model, dense_bytes: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the zeros of ``sparse`` for the document, and what was done to it for `gains`."""
     layers = zeros_against(dense, sparse)
     sizes = {weight.key: ir.DataType[weight.dtype].itemsize for weight in find_prunable(dense)}
     layers = [layer for layer in layers if layer.name in sizes]
     stored = [w for w in find_prunable(sparse, include=("quantised",)) if w.pruned]
     quantized = any(w.dtype in INTEGERS and w.key not in sizes for w in stored)
     cut = sum(weight.count for weight in stored) < sum(layer.count for layer in layers)
-    return {
-        "layers": layers,
-        "bound": entropy_bound(dense_bytes, layers, sizes, 1 if quantized else None),
-        "runtimes": gains(recognized(sparse), cut=cut, quantized="int8" if quantized else None),
-    }
+    bound = entropy_bound(dense_bytes, layers, sizes, 1 if quantized else None)
+    done = {"cut": cut, "quantized": "int8" if quantized else None}
+    return {"layers": layers, "bound": bound}, {"pattern": recognized(sparse), **done}

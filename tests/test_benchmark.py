@@ -114,3 +114,25 @@ def test_every_pattern_says_in_a_sentence_which_runtimes_gain(name: str):
     assert "runtime" in sentence
     cut = gains(parse_pattern(name), cut=True, quantized="int8")
     assert len(cut) == len(set(cut)) == (2 if name == "channel" else 3)
+
+
+@pytest.mark.parametrize("done", [{"cut": True}, {"quantized": "int8"}])
+def test_no_speed_is_claimed_that_was_not_measured(done: dict):
+    pattern = parse_pattern("unstructured")
+    for ratio in (0.62, 1.07):
+        *claims, measured = gains(pattern, **done, ratio=ratio)
+        assert claims == gains(pattern, **done)
+        assert not [text for text in claims if "every runtime faster" in text]
+        assert f"one run takes {ratio:.2f} of the dense model's time" in measured
+        assert ("no gain in speed" in measured) == (ratio > 1)
+    assert gains(pattern, ratio=1.07) == gains(pattern)
+
+
+def test_channels_cut_out_go_with_the_ratio_that_the_same_document_holds(tmp_path: Path):
+    tensors = draw(0, w1=(64, 3, 3, 3), b1=(64,), w2=(64, 64, 3, 3), b2=(64,), w3=(4, 64), b3=(4,))
+    dense = saved(network(CLASSIFIER, tensors), tmp_path, "dense.onnx")
+    tensors |= {"w1": tensors["w1"][:32], "b1": tensors["b1"][:32], "w2": tensors["w2"][:, :32]}
+    cut = saved(network(CLASSIFIER, tensors), tmp_path, "cut.onnx")
+    document = onnx_unipts.benchmark(dense, cut, **QUICK)
+    (said,) = [text for text in document["runtimes"] if "measured here" in text]
+    assert f"{document['latency']['ratio']:.2f}" in said

@@ -17,7 +17,9 @@ class Channel(Pattern):
     """
 
     name = "channel"
-    gain = "channels that are cut out make every runtime faster and the file smaller"
+    gain = (
+        "channels that are cut out leave every runtime less to compute, and make the file smaller"
+    )
     survives_removal = True
     whole_model = True
 
