@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import AbstractContextManager
-from types import TracebackType
 from typing import Any, Protocol, TextIO
 
 from rich.console import Console
@@ -181,12 +180,7 @@ class _SilentPhase:
     def __enter__(self) -> _SilentPhase:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         return None
 
     def advance(self, n: int = 1, **fields: Any) -> None:
@@ -238,12 +232,7 @@ class _BarPhase(_SilentPhase):
         self._task = self._progress.enter(self)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._task is not None:
             self._progress.leave(self, self._task)
 

@@ -11,15 +11,15 @@ import shutil
 import sys
 import time
 import zipfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.json_text import plain, to_json
+from onnx_unipts.leaves import leaves_of
 from onnx_unipts.output_file import atomic_path
 
 __all__ = ["RunDirectory", "atomic_path"]
@@ -117,12 +117,7 @@ class RunDirectory:
     def __enter__(self) -> RunDirectory:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def append(self, kind: str, **fields: Any) -> None:
@@ -233,20 +228,12 @@ class _Difference(NamedTuple):
 
 
 def _differences(earlier: Mapping[str, Any], later: Mapping[str, Any]) -> list[_Difference]:
-    before, now = dict(_leaves(earlier)), dict(_leaves(later))
+    before, now = dict(leaves_of(earlier)), dict(leaves_of(later))
     return [
         _Difference(key, _short(before, key), _short(now, key))
         for key in dict.fromkeys((*before, *now))
         if (key in before, before.get(key)) != (key in now, now.get(key))
     ]
-
-
-def _leaves(document: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if not isinstance(document, dict) or not document:
-        yield prefix, document
-        return
-    for key, value in document.items():
-        yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
 
 
 def _short(leaves: Mapping[str, Any], key: str) -> str:

@@ -7,8 +7,8 @@ import onnx_ir as ir
 from onnx_unipts.graph.differentiable.recurrent import (
     Pass,
     activations,
-    anchored,
     both_biases,
+    explicit,
     in_passes,
     unrolled,
 )
@@ -24,19 +24,10 @@ DEFAULT = ["Sigmoid", "Tanh"]
 def gru(node: ir.Node, op: Builder) -> Result:
     """GRU with explicit states and outputs, direction by direction; step by step if need be."""
 
+    linear_first = node.attributes.get_int("linear_before_reset", 0)
+
     def fused(one: Pass) -> list[Any]:
-        weight, recurrence = anchored(op, one)
-        return op.GRU(
-            one.x,
-            weight,
-            recurrence,
-            one.bias,
-            None,
-            *one.states,
-            hidden_size=one.hidden,
-            linear_before_reset=node.attributes.get_int("linear_before_reset", 0),
-            _outputs=2,
-        )
+        return explicit(op, op.GRU, one, linear_before_reset=linear_first)
 
     names = node.attributes.get_strings("activations") or DEFAULT
     plain = list(names) == DEFAULT * (len(names) // 2)

@@ -7,7 +7,7 @@ import onnx_ir as ir
 from onnx_unipts.graph.differentiable.recurrent import (
     Pass,
     activations,
-    anchored,
+    explicit,
     in_passes,
     total_bias,
     unrolled,
@@ -25,17 +25,7 @@ def lstm(node: ir.Node, op: Builder) -> Result:
     """LSTM with explicit states and outputs, direction by direction; step by step if need be."""
 
     def fused(one: Pass) -> list[Any]:
-        weight, recurrence = anchored(op, one)
-        return op.LSTM(
-            one.x,
-            weight,
-            recurrence,
-            one.bias,
-            None,
-            *one.states,
-            hidden_size=one.hidden,
-            _outputs=3,
-        )
+        return explicit(op, op.LSTM, one)
 
     get = node.attributes
     names = get.get_strings("activations") or DEFAULT

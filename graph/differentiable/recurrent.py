@@ -11,7 +11,7 @@ import onnx_ir as ir
 
 from onnx_unipts.graph.differentiable.rule import Builder, CannotRewriteError
 
-__all__ = ["Pass", "activations", "anchored", "both_biases", "in_passes", "total_bias", "unrolled"]
+__all__ = ["Pass", "activations", "both_biases", "explicit", "in_passes", "total_bias", "unrolled"]
 
 SIMPLE = ("Relu", "Sigmoid", "Softplus", "Softsign", "Tanh")
 Activation = Callable[[Any], Any]
@@ -94,7 +94,7 @@ def in_passes(
     return [op.Concat(*parts, axis=int(index == 0)) for index, parts in joined]
 
 
-def anchored(op: Builder, one: Pass) -> tuple[Any, Any]:
+def _anchored(op: Builder, one: Pass) -> tuple[Any, Any]:
     """Return weight and recurrence such that both get a gradient whenever anything here does.
 
     The kernels of the gradient crash unless both are asked for, so that each becomes a sum with
@@ -109,6 +109,23 @@ def anchored(op: Builder, one: Pass) -> tuple[Any, Any]:
     if zero is None:
         return one.weight, one.recurrence
     return op.Add(one.weight, zero), op.Add(one.recurrence, zero)
+
+
+def explicit(op: Builder, operator: Callable[..., Any], one: Pass, **attributes: int) -> list[Any]:
+    """Call ``operator`` forward, with every state given and every output asked for: Y, states."""
+    weight, recurrence = _anchored(op, one)
+    outputs: list[Any] = operator(
+        one.x,
+        weight,
+        recurrence,
+        one.bias,
+        None,
+        *one.states,
+        hidden_size=one.hidden,
+        _outputs=1 + len(one.states),
+        **attributes,
+    )
+    return outputs
 
 
 def both_biases(op: Builder, one: Pass, gates: int) -> tuple[Any, Any]:

@@ -3,7 +3,7 @@
 from onnx_unipts.graph.model.loading import is_ort_format, load_model
 from onnx_unipts.graph.model.proto import from_proto, holds_map, serialize, to_bytes, to_proto
 from onnx_unipts.graph.model.saving import save_model
-from onnx_unipts.graph.model.scopes import Scope, iterate_scopes, node_label, proto_graphs
+from onnx_unipts.graph.model.scopes import Scope, iterate_scopes, node_label, proto_graphs, scoped
 from onnx_unipts.graph.model.size import fits_one_file, weight_bytes
 from onnx_unipts.graph.model.tensors import (
     StoredTensor,
@@ -28,6 +28,7 @@ __all__ = [
     "proto_graphs",
     "read_tensors",
     "save_model",
+    "scoped",
     "serialize",
     "stored_tensors",
     "to_bytes",

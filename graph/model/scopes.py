@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import onnx
 import onnx_ir as ir
 
-__all__ = ["Scope", "iterate_scopes", "node_label", "proto_graphs"]
+__all__ = ["Scope", "iterate_scopes", "node_label", "proto_graphs", "scoped"]
 
 Scope = ir.Graph | ir.Function
 
@@ -42,6 +42,11 @@ def _nested(scope: str, graph: Scope) -> Iterator[tuple[str, Scope]]:
             elif attribute.type == ir.AttributeType.GRAPHS:
                 for index, body in enumerate(attribute.as_graphs()):
                     yield from _nested(f"{scope}/{node_label(node)}.{name}[{index}]", body)
+
+
+def scoped(scope: str, name: str) -> str:
+    """Return ``name``, or ``scope:name`` in a subgraph or function; unique within the model."""
+    return f"{scope}:{name}" if scope else name
 
 
 def node_label(node: ir.Node) -> str:

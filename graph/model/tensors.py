@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from onnx_unipts.graph.model.scopes import Scope, iterate_scopes
+from onnx_unipts.graph.model.scopes import Scope, iterate_scopes, scoped
 
 __all__ = [
     "StoredTensor",
@@ -148,7 +148,7 @@ def stored_tensors(model: ir.Model) -> dict[str, StoredTensor]:
     for scope, graph in iterate_scopes(model):
         for stored in _stored_in(scope, graph):
             name = stored.value.name or ""
-            found.setdefault(f"{scope}:{name}" if scope else name, stored)
+            found.setdefault(scoped(scope, name), stored)
     return found
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from onnx_unipts.graph.errors import UsageError
-from onnx_unipts.graph.model import Scope, StoredTensor, iterate_scopes, node_label
+from onnx_unipts.graph.model import Scope, StoredTensor, iterate_scopes, node_label, scoped
 from onnx_unipts.graph.prunable.axes import stored_axes
 from onnx_unipts.graph.prunable.choice import Choice
 from onnx_unipts.graph.prunable.nodes import bodies, input_at, static_shape
@@ -85,8 +85,7 @@ class _Finder:
             weight = self._computed(value, call, origin[0], node)
         else:
             weight = self._stored_weight(stored, node, operand, chain, constant_data)
-        label = node_label(node)
-        self._merge(replace(weight, nodes=(f"{scope}:{label}" if scope else label,)))
+        self._merge(replace(weight, nodes=(scoped(scope, node_label(node)),)))
 
     def _merge(self, weight: PrunableWeight) -> None:
         """List a tensor once; it is pruned if any of its uses allows it."""

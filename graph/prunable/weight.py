@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from onnx_unipts.graph.model import scoped
+
 __all__ = ["PrunableWeight"]
 
 
@@ -50,4 +52,4 @@ class PrunableWeight:
     @property
     def key(self) -> str:
         """``name``, or ``scope:name`` in a subgraph or function; unique within the model."""
-        return f"{self.scope}:{self.name}" if self.scope else self.name
+        return scoped(self.scope, self.name)

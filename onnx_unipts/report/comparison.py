@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from onnx_unipts.json_text import plain
+from onnx_unipts.leaves import leaves_of
 from onnx_unipts.report.html import render
 from onnx_unipts.report.plots import Line, Plot, line_plot, smoothed
 from onnx_unipts.report.runs import read_report
@@ -94,7 +95,7 @@ def _run(name: str, report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _differences(recipes: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    flat = [dict(_flat(recipe)) for recipe in recipes]
+    flat = [dict(leaves_of(recipe)) for recipe in recipes]
     keys = dict.fromkeys(key for settings in flat for key in settings)
     values = {key: [settings.get(key) for settings in flat] for key in keys}
     return {
@@ -102,14 +103,6 @@ def _differences(recipes: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
         for key, row in values.items()
         if key not in NAMING and any(value != row[0] for value in row)
     }
-
-
-def _flat(document: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if not isinstance(document, Mapping) or not document:
-        yield prefix, document
-        return
-    for key, value in document.items():
-        yield from _flat(value, f"{prefix}.{key}" if prefix else str(key))
 
 
 def _layers(reports: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
