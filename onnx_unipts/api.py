@@ -9,11 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.calibration import (
-    CalibrationData,
     Preprocessing,
     input_signature,
     is_synthetic,
@@ -21,64 +19,48 @@ from onnx_unipts.calibration import (
 )
 from onnx_unipts.callbacks import Callbacks, Epoch, Generation
 from onnx_unipts.data_check import check_outputs, value_ranges
-from onnx_unipts.environment import check_training_runtime, versions
+from onnx_unipts.environment import check_training_runtime
 from onnx_unipts.estimate import estimate
 from onnx_unipts.evaluation import (
-    Accuracy,
-    Fidelity,
-    batching_for,
     compare,
     measure_accuracy,
     outputs_of,
 )
 from onnx_unipts.export import choose_storage, default_output
 from onnx_unipts.external_data import data_files
-from onnx_unipts.gains import gains
-from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.dynamic_batch import batching_of
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.isolation import isolated
-from onnx_unipts.graph.model import load_model, read_tensors, serialize
+from onnx_unipts.graph.model import load_model
 from onnx_unipts.graph.prunable import find_prunable
-from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.graph.sequence_inputs import declared_inputs
 from onnx_unipts.job import Job, prepare_job
-from onnx_unipts.measurement import measure_in_run
-from onnx_unipts.memory import peak_memory
 from onnx_unipts.output_file import atomic_path, check_output_file
 from onnx_unipts.pipeline import (
     PREPARATION,
-    Outcome,
-    SearchOutcome,
     run_compression,
     run_search,
 )
 from onnx_unipts.progress import Progress, Quiet
 from onnx_unipts.quantization import check_quantizable
 from onnx_unipts.recipe import Recipe, load_recipe
-from onnx_unipts.report.document import Outcome as Report
 from onnx_unipts.report.document import (
     describe_file,
     evaluation_document,
     inspection_document,
-    layer_sparsities,
-    quantization_facts,
     report_document,
-    storage_facts,
 )
-from onnx_unipts.report.figures import output_samples, picked_samples, weight_histograms
 from onnx_unipts.report.runs import FIGURES, REPORT, write_report_page
 from onnx_unipts.report.zeros import zeros_against
+from onnx_unipts.reporting import data_facts, finished_report, planned_report, search_facts
 from onnx_unipts.result import Result
 from onnx_unipts.run_directory import RunDirectory
-from onnx_unipts.targets import Target, choose_targets, with_measured
-from onnx_unipts.training.ort import file_session, inference_session
+from onnx_unipts.targets import choose_targets
+from onnx_unipts.training.ort import file_session
 from onnx_unipts.training.trainer import available_cores
 
 __all__ = ["Result", "compress", "evaluate", "inspect", "search"]
 
-# Samples on which dense and sparse model are compared where no evaluation data is given.
-COMPARED_SAMPLES = 2048
 # What the preparation does not depend on.
 NOT_OF_PREPARATION = ("sparsity", "output", "recipe.sparsity")
 
@@ -149,12 +131,12 @@ def compress(
     if save_recipe is not None:
         _save_recipe(job.recipe, Path(save_recipe))
     if dry_run:
-        return Result({**report_document(_plan(job)), "estimate": estimate(job)}, None, directory)
+        return _planned(job, directory)
     with RunDirectory.open(directory, job.fingerprint(), resume=resume) as run:
         _tell_of_resume(job, run, resume)
         if prepared_by is not None:
             run.inherit(PREPARATION, prepared_by, differing=NOT_OF_PREPARATION)
-        report, figures = _report(job, run_compression(job, run))
+        report, figures = finished_report(job, run_compression(job, run))
         report.time = {**report.time, "total_seconds": time.monotonic() - began}
         document = report_document(report)
         run.write_json(FIGURES, figures)
@@ -193,14 +175,14 @@ def search(
     )  # fmt: skip
     job.callbacks = Callbacks(on_generation)
     if dry_run:
-        return Result({**report_document(_plan(job)), "estimate": estimate(job)}, None, directory)
+        return _planned(job, directory)
     with RunDirectory.open(directory, job.fingerprint(), resume=resume) as run:
         _tell_of_resume(job, run, resume)
         found = run_search(job, run)
         allocation = run.read_json("allocation.json")
-    report = report_document(_plan(job))
+    report = report_document(planned_report(job))
     report["allocation"] = allocation
-    report["search"] = _search_facts(found)
+    report["search"] = search_facts(found)
     report["time"] = {
         "search_seconds": found.seconds,
         "total_seconds": time.monotonic() - began,
@@ -258,7 +240,7 @@ def evaluate(
         zeros_against(model, other),
         compare(targets, *outputs),
         accuracy,
-        _data_facts(loaded),
+        data_facts(loaded),
         loaded.warnings,
     )
 
@@ -315,6 +297,11 @@ def _prepare(
     return job, Path(run_dir) if run_dir is not None else output.with_suffix(".run")
 
 
+def _planned(job: Job, directory: Path) -> Result:
+    document = report_document(planned_report(job))
+    return Result({**document, "estimate": estimate(job)}, None, directory)
+
+
 def _tell_of_resume(job: Job, run: RunDirectory, asked: bool) -> None:
     if run.resumed:
         job.progress.message(f"going on with the run in {run.path}")
@@ -326,149 +313,6 @@ def _save_recipe(recipe: Recipe, path: Path) -> None:
     check_output_file(path, "--save-recipe")
     with atomic_path(path) as temporary:
         temporary.write_text(recipe.to_yaml(), encoding="utf-8")
-
-
-def _plan(job: Job) -> Report:
-    """Return the report of what is known before the run."""
-    return Report(
-        command=job.command,
-        recipe=job.recipe.model_dump(mode="json"),
-        versions=versions(),
-        seed=job.recipe.seed,
-        model=describe_file(job.path, data_files(job.path)),
-        target=job.sparsity,
-        layers=layer_sparsities(job.weights, read_tensors(job.dense, job.keys)),
-        data=_data_facts(job.data),
-        warnings=job.warnings,
-    )
-
-
-def _report(job: Job, outcome: Outcome) -> tuple[Report, dict[str, Any]]:
-    """Return the report of a finished run, and what its figures show beside it."""
-    report = _plan(job)
-    report.output = describe_file(job.output, data_files(job.output))
-    sparse = outcome.finished.weights
-    report.layers = layer_sparsities(job.weights, sparse)
-    report.eliminated = outcome.finished.eliminated
-    report.storage = storage_facts(report, outcome.finished.written, job.pruned)
-    report.quantization = quantization_facts(report, outcome.finished.quantized)
-    data = job.eval_data or job.data.subset(_sample(len(job.data)))
-    report.measured_on = _data_facts(data)
-    targets = choose_targets(job.dense, job.recipe.training.losses)
-    outputs = _outputs(job, outcome, targets, data)
-    report.fidelity, report.accuracy = _measure(targets, outputs, data)
-    report.time = {
-        "search_seconds": outcome.search.seconds,
-        "training_seconds": outcome.training_seconds,
-    }
-    report.search = _search_facts(outcome.search)
-    report.training = {
-        "steps": len(outcome.losses),
-        "images": len(outcome.losses) * job.recipe.training.batch_size,
-        "replicas": job.replicas,
-        "loss": outcome.losses,
-        "history": outcome.history,
-        "untrained": outcome.untrained,
-    }
-    report.measured = _measured(job, data)
-    report.runtimes = gains(
-        job.pattern,
-        cut=_is_cut(outcome),
-        quantized=job.storage.quantize,
-        ratio=report.measured.get("latency", {}).get("ratio"),
-    )
-    report.memory_peak_bytes = peak_memory() or None
-    return report, _figures(job, sparse, targets, outputs, data)
-
-
-def _is_cut(outcome: Outcome) -> bool:
-    eliminated = outcome.finished.eliminated
-    return eliminated is not None and eliminated.removed > 0
-
-
-def _measured(job: Job, data: CalibrationData) -> dict[str, Any]:
-    """Return what load time, latency and memory of the dense and the written file come to."""
-    names = {value.name for value in job.dense.graph.inputs}
-    sample = {name: a for name, a in data.batch(np.arange(1)).items() if name in names}
-    batching = job.own_batching or batching_for(file_session(job.path), sample)
-    feeds = next(iter(batching.runs(sample)))
-    return measure_in_run(job.path, job.output, feeds, job.cores, batching.size or 1)
-
-
-def _outputs(
-    job: Job, outcome: Outcome, targets: list[Target], data: CalibrationData
-) -> dict[str, dict[str, np.ndarray]]:
-    """Return what the models make of ``data``: dense, before and after recovery."""
-
-    def run(session: onnxruntime.InferenceSession) -> dict[str, np.ndarray]:
-        return outputs_of(session, targets, data, job.own_batching)
-
-    # One session at a time: each holds all weights.
-    outputs = {"dense": run(file_session(job.path, job.cores, targets))}
-    if outcome.before_recovery is not None:
-        pruned = serialize(runnable(with_measured(outcome.before_recovery, targets)))
-        outputs["before_recovery"] = run(inference_session(pruned, job.cores))
-    if outcome.finished.floats is not None:
-        floats = serialize(runnable(with_measured(outcome.finished.floats, targets)))
-        outputs["before_quantization"] = run(inference_session(floats, job.cores))
-    outputs["after_recovery"] = run(file_session(job.output, job.cores, targets))
-    unrecovered = outputs.get("before_quantization", outputs["after_recovery"])
-    outputs.setdefault("before_recovery", unrecovered)
-    return outputs
-
-
-def _measure(
-    targets: list[Target], outputs: dict[str, dict[str, np.ndarray]], data: CalibrationData
-) -> tuple[dict[str, Fidelity], dict[str, Accuracy]]:
-    """Compare the models before and after recovery with the dense one on ``data``."""
-    fidelity = {
-        stage: compare(targets, outputs["dense"], outputs[stage])
-        for stage in outputs
-        if stage != "dense"
-    }
-    accuracy = {
-        stage: measured
-        for stage, values in outputs.items()
-        if (measured := measure_accuracy(targets, values, data.labels)) is not None
-    }
-    return fidelity, accuracy
-
-
-def _figures(
-    job: Job,
-    sparse: dict[str, np.ndarray],
-    targets: list[Target],
-    outputs: dict[str, dict[str, np.ndarray]],
-    data: CalibrationData,
-) -> dict[str, Any]:
-    classes = next((t for t in targets if t.kind == "classes"), None)
-    dense, after = (
-        None if classes is None else classes.scores(outputs[stage][classes.measured])
-        for stage in ("dense", "after_recovery")
-    )
-    picked = picked_samples(dense, after, len(data))
-    inputs = data.batch(np.array(picked))
-    return {
-        "histograms": weight_histograms(read_tensors(job.dense, job.keys), sparse),
-        "samples": output_samples(inputs, targets, outputs, data.labels, picked),
-    }
-
-
-def _sample(count: int) -> np.ndarray:
-    """Return the indices, int64, of the samples to measure on where there are ``count``."""
-    return np.sort(np.random.default_rng(0).permutation(count)[:COMPARED_SAMPLES])
-
-
-def _search_facts(found: SearchOutcome) -> dict[str, Any]:
-    return {
-        "evaluations": found.evaluations,
-        "images": found.images,
-        "best_by_generation": found.best_by_generation,
-    }
-
-
-def _data_facts(data: CalibrationData) -> dict[str, Any]:
-    return {"description": data.description, "samples": len(data), "skipped": data.skipped}
 
 
 def _check_same_signature(dense: ir.Model, sparse: ir.Model, path: ModelPath) -> None:

@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,9 +40,6 @@ TRAINED_ON = (
     "the drop is measured on the calibration data, on which the model was trained; on other data "
     "it is larger: give some of it as --eval-data"
 )
-
-Report = Mapping[str, Any]
-Trial = Callable[[float], Report]
 
 
 @dataclass(frozen=True)

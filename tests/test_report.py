@@ -14,7 +14,7 @@ from onnx_unipts.json_text import to_json
 from onnx_unipts.recipe import Recipe
 from onnx_unipts.report import (
     LayerSparsity,
-    Outcome,
+    Report,
     describe_file,
     evaluation_document,
     layer_sparsities,
@@ -38,7 +38,7 @@ def report(tmp_path) -> dict:
     dense, sparse = tmp_path / "model.onnx", tmp_path / "model.sparse.onnx"
     dense.write_bytes(np.random.default_rng(0).bytes(4096))
     sparse.write_bytes(bytes(4096))
-    outcome = Outcome(
+    outcome = Report(
         command="onnx-unipts compress model.onnx --sparsity 0.75",
         recipe=Recipe().model_dump(mode="json"),
         versions={"onnx": "1.23.2"},
@@ -106,7 +106,7 @@ def test_accuracy_and_fidelity_stand_by_stage_with_their_intervals(report: dict)
 
 
 def test_what_was_not_measured_is_null():
-    outcome = Outcome("compress", {}, {}, 0, {}, 0.9, LAYERS)
+    outcome = Report("compress", {}, {}, 0, {}, 0.9, LAYERS)
     document = report_document(outcome)
     assert document["accuracy"] is None
     assert document["fidelity"] is None

@@ -2,7 +2,7 @@
 
 from onnx_unipts.report.document import (
     LayerSparsity,
-    Outcome,
+    Report,
     describe_file,
     evaluation_document,
     inspection_document,
@@ -12,7 +12,7 @@ from onnx_unipts.report.document import (
 
 __all__ = [
     "LayerSparsity",
-    "Outcome",
+    "Report",
     "describe_file",
     "evaluation_document",
     "inspection_document",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LayerSparsity",
-    "Outcome",
+    "Report",
     "benchmark_document",
     "describe_file",
     "entropy_bound",
@@ -58,7 +58,7 @@ class LayerSparsity:
 
 
 @dataclass
-class Outcome:
+class Report:
     """What a run of ``compress`` found out. What does not apply stays empty.
 
     Attributes:
@@ -113,37 +113,37 @@ class Outcome:
     warnings: Sequence[str] = ()
 
 
-def report_document(outcome: Outcome) -> dict[str, Any]:
+def report_document(report: Report) -> dict[str, Any]:
     """Return what ``report.json`` holds: plain lists, dicts, strings and numbers."""
     return plain(
         {
-            "command": outcome.command,
-            "recipe": outcome.recipe,
-            "versions": outcome.versions,
-            "seed": outcome.seed,
-            "model": outcome.model,
-            "output": outcome.output or None,
-            "data": outcome.data or None,
-            "measured_on": outcome.measured_on or None,
-            "sparsity": _sparsity(outcome.layers, outcome.target),
-            "fidelity": _fidelity(outcome.fidelity),
-            "accuracy": _accuracy(outcome.accuracy),
-            "time": outcome.time,
-            "search": outcome.search,
-            "training": outcome.training,
-            **{key: outcome.measured.get(key) for key in ("latency", "load", "memory")},
-            "runtimes": outcome.runtimes,
-            "memory_peak_bytes": outcome.memory_peak_bytes,
-            "dead_channels": _dead_channels(outcome.eliminated),
-            "storage": outcome.storage or None,
-            "quantization": outcome.quantization or None,
-            "warnings": outcome.warnings,
+            "command": report.command,
+            "recipe": report.recipe,
+            "versions": report.versions,
+            "seed": report.seed,
+            "model": report.model,
+            "output": report.output or None,
+            "data": report.data or None,
+            "measured_on": report.measured_on or None,
+            "sparsity": _sparsity(report.layers, report.target),
+            "fidelity": _fidelity(report.fidelity),
+            "accuracy": _accuracy(report.accuracy),
+            "time": report.time,
+            "search": report.search,
+            "training": report.training,
+            **{key: report.measured.get(key) for key in ("latency", "load", "memory")},
+            "runtimes": report.runtimes,
+            "memory_peak_bytes": report.memory_peak_bytes,
+            "dead_channels": _dead_channels(report.eliminated),
+            "storage": report.storage or None,
+            "quantization": report.quantization or None,
+            "warnings": report.warnings,
         }
     )
 
 
 def storage_facts(
-    outcome: Outcome, written: Written, weights: Sequence[PrunableWeight]
+    report: Report, written: Written, weights: Sequence[PrunableWeight]
 ) -> dict[str, Any]:
     """Return how a file stores its weights, and the least that any way to store them could take.
 
@@ -158,7 +158,7 @@ def storage_facts(
         "pack": written.storage.pack if written.storage.format == "packed" else None,
         "values": written.storage.values,
         "bytes_entropy_bound": entropy_bound(
-            outcome.model["bytes"], outcome.layers, sizes, 1 if quantized else None
+            report.model["bytes"], report.layers, sizes, 1 if quantized else None
         ),
         "files": [str(file) for file in written.files],
         "weights": written.weights,
@@ -185,7 +185,7 @@ def entropy_bound(
     return round(bound)
 
 
-def quantization_facts(outcome: Outcome, quantized: Quantized | None) -> dict[str, Any]:
+def quantization_facts(report: Report, quantized: Quantized | None) -> dict[str, Any]:
     """Return what was quantised: how, on how many samples, and the zeros of each weight.
 
     ``zeros`` are those of the integers: values much smaller than the largest of their channel
@@ -193,7 +193,7 @@ def quantization_facts(outcome: Outcome, quantized: Quantized | None) -> dict[st
     """
     if quantized is None:
         return {}
-    pruned = {layer.name: layer.zeros for layer in outcome.layers}
+    pruned = {layer.name: layer.zeros for layer in report.layers}
     return {
         "kind": "int8",
         "samples": quantized.samples,

@@ -341,7 +341,7 @@ def _facts(report: Document, verb: str) -> Table:
                 f"{dead['removed']:,} removed from {len(dead['tensors'])} tensors; the outputs "
                 "stay the same"
                 if dead["removed"]
-                else "kept; --eliminate-dead-channels makes the model smaller and faster"
+                else "kept; --eliminate-dead-channels makes the model smaller"
             ),
         )
     for title, key in (("data", "data"), ("measured on", "measured_on")):
