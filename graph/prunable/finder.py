@@ -11,7 +11,7 @@ import onnx_ir as ir
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.model import Scope, StoredTensor, iterate_scopes, node_label, scoped
 from onnx_unipts.graph.prunable.axes import stored_axes
-from onnx_unipts.graph.prunable.choice import Choice
+from onnx_unipts.graph.prunable.matching import Exclusion
 from onnx_unipts.graph.prunable.nodes import bodies, input_at, static_shape
 from onnx_unipts.graph.prunable.operands import KINDS, OPERANDS, Operand, in_groups
 from onnx_unipts.graph.prunable.origins import Call, Origins
@@ -41,12 +41,12 @@ def find_prunable(
 
     Raises `UsageError` for an invalid regular expression or an unknown kind.
     """
-    choice = Choice(exclude, only)
+    exclusion = Exclusion(exclude, only)
     if unknown := set(include) - set(KINDS):
         raise UsageError(f"unknown kind of weight {min(unknown)!r}; known: {', '.join(KINDS)}")
     finder = _Finder(model, include)
     finder.visit("", model.graph, Call())
-    return [choice.applied(weight) for weight in finder.weights.values()]
+    return [exclusion.applied(weight) for weight in finder.weights.values()]
 
 
 class _Finder:

@@ -1,4 +1,4 @@
-"""Choosing weights by regular expressions over their keys and the names of their nodes."""
+"""Weights by name: regular expressions over their keys and the names of their nodes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import replace
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.prunable.weight import PrunableWeight
 
-__all__ = ["Choice", "matching"]
+__all__ = ["Exclusion", "matching"]
 
 
-class Choice:
+class Exclusion:
     """What is left out by name: what one of ``exclude`` matches or, given any, none of ``only``.
 
     Raises `UsageError` for an invalid regular expression.
