@@ -16,7 +16,8 @@ from click.testing import CliRunner, Result
 from onnx import TensorProto, helper, numpy_helper
 
 from onnx_unipts.cli import main
-from onnx_unipts.cli.options import Command, run_options, show_options
+from onnx_unipts.cli.command import Command
+from onnx_unipts.cli.options import run_options, show_options
 from onnx_unipts.graph.errors import (
     BrokenEnvironmentError,
     OnnxUniptsError,

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from onnx_unipts.cli.benchmark import benchmark
+from onnx_unipts.cli.command import COMMAND
 from onnx_unipts.cli.compare import compare
 from onnx_unipts.cli.completion import completion
 from onnx_unipts.cli.compress import compress
@@ -17,7 +18,7 @@ from onnx_unipts.cli.defaults import project_defaults
 from onnx_unipts.cli.doctor import doctor
 from onnx_unipts.cli.evaluate import evaluate
 from onnx_unipts.cli.inspect import inspect
-from onnx_unipts.cli.options import COMMAND, VERBOSE
+from onnx_unipts.cli.options import VERBOSE
 from onnx_unipts.cli.pack import pack
 from onnx_unipts.cli.recipes import recipes
 from onnx_unipts.cli.report import report

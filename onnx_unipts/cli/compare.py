@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from onnx_unipts.cli.options import Command, ShowArguments, examples, option, show_options
+from onnx_unipts.cli.arguments import ShowArguments
+from onnx_unipts.cli.command import Command, examples, option
+from onnx_unipts.cli.options import show_options
 
 __all__ = ["compare"]
 

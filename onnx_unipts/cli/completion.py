@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from click.shell_completion import get_completion_class
 
-from onnx_unipts.cli.options import Command, examples
+from onnx_unipts.cli.command import Command, examples
 
 __all__ = ["completion"]
 

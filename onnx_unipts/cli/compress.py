@@ -7,20 +7,18 @@ from typing import Any
 
 import click
 
-from onnx_unipts.cli.options import (
-    COMMAND,
-    Command,
+from onnx_unipts.cli.arguments import (
     DataArguments,
     MethodArguments,
-    Numbers,
     RunArguments,
     ShowArguments,
     StorageArguments,
+)
+from onnx_unipts.cli.command import COMMAND, Command, Numbers, examples, option
+from onnx_unipts.cli.options import (
     data_options,
-    examples,
     method_options,
     model_argument,
-    option,
     output_option,
     run_options,
     show_options,

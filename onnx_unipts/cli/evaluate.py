@@ -6,14 +6,9 @@ from pathlib import Path
 
 import click
 
-from onnx_unipts.cli.options import (
-    Command,
-    DataArguments,
-    ShowArguments,
-    examples,
-    option,
-    pair_options,
-)
+from onnx_unipts.cli.arguments import DataArguments, ShowArguments
+from onnx_unipts.cli.command import Command, examples, option
+from onnx_unipts.cli.options import pair_options
 
 __all__ = ["evaluate"]
 

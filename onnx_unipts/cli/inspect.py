@@ -6,15 +6,9 @@ from pathlib import Path
 
 import click
 
-from onnx_unipts.cli.options import (
-    Command,
-    ShowArguments,
-    WeightArguments,
-    examples,
-    model_argument,
-    show_options,
-    weight_options,
-)
+from onnx_unipts.cli.arguments import ShowArguments, WeightArguments
+from onnx_unipts.cli.command import Command, examples
+from onnx_unipts.cli.options import model_argument, show_options, weight_options
 
 __all__ = ["inspect"]
 

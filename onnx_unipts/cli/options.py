@@ -1,36 +1,30 @@
-"""Options that commands share, in groups: each group reaches its command as one object."""
+"""Options that commands share, in groups."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from onnx_unipts.cli.defaults import environment_name, given_elsewhere
-
-if TYPE_CHECKING:
-    from onnx_unipts.calibration import Preprocessing
-    from onnx_unipts.progress import Progress
-    from onnx_unipts.recipe import Recipe
+from onnx_unipts.cli.arguments import (
+    DataArguments,
+    MethodArguments,
+    RunArguments,
+    ShowArguments,
+    StorageArguments,
+    WeightArguments,
+)
+from onnx_unipts.cli.command import Decorator, Numbers, Share, option
 
 __all__ = [
-    "Command",
-    "DataArguments",
-    "MethodArguments",
-    "Numbers",
-    "RunArguments",
-    "ShowArguments",
-    "StorageArguments",
-    "WeightArguments",
+    "VERBOSE",
     "data_options",
-    "examples",
     "method_options",
     "model_argument",
-    "option",
     "output_option",
     "pair_options",
     "run_options",
@@ -40,247 +34,6 @@ __all__ = [
 ]
 
 VERBOSE = "onnx_unipts.verbose"
-COMMAND = "onnx_unipts.command"
-PREPROCESSING = (
-    "preset", "mean", "std", "channel_order", "resize", "crop", "layout", "tokenizer"
-)  # fmt: skip
-HEADINGS = ("Method", "Data", "Output", "Run", "Help")
-
-Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
-
-
-class Command(click.Command):
-    """A command whose help shows its options under headings."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Add to the command line for the report what it does not say itself."""
-        rest = super().parse_args(ctx, args)
-        elsewhere = given_elsewhere(ctx)
-        if elsewhere and COMMAND in ctx.meta:
-            ctx.meta[COMMAND] += f" {elsewhere}"
-        return rest
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write one section of help per heading."""
-        sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in HEADINGS}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if isinstance(parameter, click.Option) and record is not None:
-                sections[getattr(parameter, "heading", HEADINGS[-1])].append(record)
-        for heading, records in sections.items():
-            if records:
-                with formatter.section(heading):
-                    formatter.write_dl(records)
-
-
-class Option(click.Option):
-    """An option that stands under a ``heading`` of its command's help."""
-
-    def __init__(self, *names: Any, heading: str, **settings: Any) -> None:
-        spelt = [name for name in names[0] if name.startswith("-")]
-        super().__init__(*names, envvar=environment_name(*spelt), **settings)
-        self.heading = heading
-
-
-class Numbers(click.ParamType):
-    """Numbers separated by commas, e.g. ``.485,.456,.406``."""
-
-    name = "numbers"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, ...]:
-        """Return the numbers; fail with what was expected."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(float(number) for number in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not a list of numbers such as .485,.456,.406", param, ctx)
-
-
-class Share(click.ParamType):
-    """A share between 0 and 1, e.g. ``0.9`` or ``90%``."""
-
-    name = "share"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return the share; fail with what was expected."""
-        text = str(value).strip()
-        try:
-            share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-        except ValueError:
-            self.fail(f"{text!r} is not a number such as 0.9 or 90%", param, ctx)
-        if not 0 < share < 1:
-            instead = f"; for {text} percent give {text}%" if 1 < share < 100 else ""
-            self.fail(f"{text} is not between 0 and 1{instead}", param, ctx)
-        return share
-
-
-@dataclass(frozen=True)
-class DataArguments:
-    """Where inputs come from and how they are prepared."""
-
-    data: str | None
-    preset: str | None
-    mean: tuple[float, ...] | None
-    std: tuple[float, ...] | None
-    channel_order: str | None
-    resize: int | None
-    crop: int | None
-    layout: str | None
-    tokenizer: str | None
-    input_shape: tuple[str, ...]
-
-    def preprocessing(self) -> Preprocessing:
-        """Return the preprocessing object. Raises `UsageError`."""
-        from onnx_unipts.calibration import Preprocessing
-
-        said: dict[str, Any] = {name: getattr(self, name) for name in PREPROCESSING}
-        return Preprocessing(**said)
-
-    def settings(self) -> dict[str, Any]:
-        """Return what was said about preprocessing as settings of a recipe."""
-        said = {f"preprocessing.{name}": getattr(self, name) for name in PREPROCESSING}
-        return {key: value for key, value in said.items() if value is not None}
-
-    def input_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the given shapes by input name. Raises `UsageError`."""
-        from onnx_unipts.calibration import parse_input_shapes
-
-        return parse_input_shapes(self.input_shape)
-
-    def keywords(self) -> dict[str, Any]:
-        """Return what the functions that compare two models take of it. Raises `UsageError`."""
-        return {
-            "data": self.data,
-            "preprocessing": self.preprocessing(),
-            "input_shapes": self.input_shapes(),
-        }
-
-
-@dataclass(frozen=True)
-class WeightArguments:
-    """Which weights are pruned."""
-
-    exclude: tuple[str, ...]
-    include: tuple[str, ...]
-    only: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class MethodArguments(WeightArguments):
-    """The recipe, and the options that stand for single settings of it."""
-
-    sparsity: float | None
-    recipe: str
-    settings: tuple[str, ...]
-    pattern: str | None
-    eliminate_dead_channels: bool | None
-    allocation: str | None
-    layer_sparsity: dict[str, float]
-    epochs: int | None
-    lr: float | None
-    loss: tuple[str, ...]
-    batch_size: int | None
-    num_samples: int | None
-    seed: int | None
-
-    def load(self, *, sparsity_needed: bool = True) -> Recipe:
-        """Read the recipe and apply every setting.
-
-        Raises `UsageError`, also without a sparsity where it is needed.
-        """
-        from onnx_unipts.patterns import parse_pattern, target_sparsity
-        from onnx_unipts.recipe import load_recipe, parse_settings
-
-        settings = parse_settings(self.settings) | self._shortcuts()
-        recipe = load_recipe(self.recipe).with_settings(settings)
-        if sparsity_needed:
-            target_sparsity(parse_pattern(recipe.pattern), recipe.sparsity)
-        return recipe
-
-    def _shortcuts(self) -> dict[str, Any]:
-        values = {
-            "sparsity": self.sparsity,
-            "pattern": self.pattern,
-            "eliminate_dead_channels": self.eliminate_dead_channels,
-            "allocation.method": self.allocation,
-            "exclude": self.exclude or None,
-            "include": self.include or None,
-            "only": self.only or None,
-            "layer_sparsity": self.layer_sparsity or None,
-            "training.epochs": self.epochs,
-            "training.learning_rate": self.lr,
-            "training.losses": self._losses() or None,
-            "training.batch_size": self.batch_size,
-            "num_samples": self.num_samples,
-            "seed": self.seed,
-        }
-        return {key: value for key, value in values.items() if value is not None}
-
-    def _losses(self) -> dict[str, str]:
-        """Return the loss by output: what follows the last equals sign, names may hold others."""
-        pairs = (text.rpartition("=") for text in self.loss)
-        return {name: loss for name, _, loss in pairs}
-
-
-@dataclass(frozen=True)
-class RunArguments:
-    """How a long run is held and resumed."""
-
-    run_dir: Path | None
-    resume: bool
-    jobs: int | None
-    backend: str
-    dry_run: bool
-
-
-@dataclass(frozen=True)
-class StorageArguments:
-    """How weights are packed."""
-
-    pack: str
-    values: str
-
-
-@dataclass(frozen=True)
-class ShowArguments:
-    """What the user sees."""
-
-    json: bool
-    quiet: bool
-    verbose: bool
-
-    def progress(self) -> Progress:
-        """Return what shows progress on standard error."""
-        from onnx_unipts.progress import make_progress
-
-        return make_progress(quiet=self.quiet)
-
-    def result(self, document: Mapping[str, Any], table: Callable[[Any], None]) -> None:
-        """Print ``document`` on standard output: as JSON, as a ``table``, or not at all."""
-        if self.json:
-            from onnx_unipts.json_text import to_json
-
-            click.echo(to_json(document))
-        elif not self.quiet:
-            table(document)
-
-
-def option(*names: str, heading: str, **settings: Any) -> Decorator:
-    """Return the decorator that adds an option under ``heading``."""
-    return click.option(*names, cls=Option, heading=heading, **settings)
-
-
-def examples(*pairs: tuple[str, str]) -> str:
-    """Return the end of a command's help: what each example does, and its command line."""
-    lines = [line for title, command in pairs for line in (f"# {title}", command, "")]
-    return "\n".join(["\b", "Examples:", *(f"  {line}" if line else "" for line in lines)]).replace(
-        "\n\n", "\n\n\b\n"
-    )
 
 
 def model_argument(name: str = "model") -> Decorator:
@@ -342,7 +95,6 @@ _data = functools.partial(option, heading="Data")
 _method = functools.partial(option, heading="Method")
 _run = functools.partial(option, heading="Run")
 _show = functools.partial(option, heading="Output")
-
 data_options = _group(
     "inputs",
     DataArguments,
@@ -391,7 +143,6 @@ data_options = _group(
         help="Shape of an input with dynamic axes; repeat for several inputs.",
     ),
 )
-
 _WEIGHTS = (
     _method(
         "--exclude",
@@ -412,9 +163,7 @@ _WEIGHTS = (
         help="Prune only the weights whose name matches; may be repeated.",
     ),
 )
-
 weight_options = _group("weights", WeightArguments, *_WEIGHTS)
-
 method_options = _group(
     "method",
     MethodArguments,
@@ -478,7 +227,6 @@ method_options = _group(
     _method("--num-samples", type=int, metavar="N", help="Calibration samples to use; else all."),
     _method("--seed", type=int, metavar="N", help="Random seed; the same seed, the same result."),
 )
-
 run_options = _group(
     "run",
     RunArguments,
@@ -504,7 +252,6 @@ run_options = _group(
     ),
     _run("--dry-run", is_flag=True, help="Check everything, show what would be pruned, and stop."),
 )
-
 storage_options = _group(
     "storage",
     StorageArguments,
@@ -524,7 +271,6 @@ storage_options = _group(
         help="Values of packed weights: as the model stores them, or rounded to half precision.",
     ),
 )
-
 show_options = _group(
     "show",
     ShowArguments,

@@ -6,16 +6,9 @@ from pathlib import Path
 
 import click
 
-from onnx_unipts.cli.options import (
-    Command,
-    ShowArguments,
-    StorageArguments,
-    examples,
-    model_argument,
-    output_option,
-    show_options,
-    storage_options,
-)
+from onnx_unipts.cli.arguments import ShowArguments, StorageArguments
+from onnx_unipts.cli.command import Command, examples
+from onnx_unipts.cli.options import model_argument, output_option, show_options, storage_options
 
 __all__ = ["pack"]
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import click
 
-from onnx_unipts.cli.options import Command, ShowArguments, examples, show_options
+from onnx_unipts.cli.arguments import ShowArguments
+from onnx_unipts.cli.command import Command, examples
+from onnx_unipts.cli.options import show_options
 
 __all__ = ["recipes"]
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from onnx_unipts.cli.options import Command, ShowArguments, examples, show_options
+from onnx_unipts.cli.arguments import ShowArguments
+from onnx_unipts.cli.command import Command, examples
+from onnx_unipts.cli.options import show_options
 
 __all__ = ["report"]
 

@@ -6,15 +6,10 @@ from pathlib import Path
 
 import click
 
+from onnx_unipts.cli.arguments import DataArguments, MethodArguments, RunArguments, ShowArguments
+from onnx_unipts.cli.command import COMMAND, Command, examples
 from onnx_unipts.cli.options import (
-    COMMAND,
-    Command,
-    DataArguments,
-    MethodArguments,
-    RunArguments,
-    ShowArguments,
     data_options,
-    examples,
     method_options,
     model_argument,
     run_options,

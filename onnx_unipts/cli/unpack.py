@@ -6,14 +6,9 @@ from pathlib import Path
 
 import click
 
-from onnx_unipts.cli.options import (
-    Command,
-    ShowArguments,
-    examples,
-    model_argument,
-    output_option,
-    show_options,
-)
+from onnx_unipts.cli.arguments import ShowArguments
+from onnx_unipts.cli.command import Command, examples
+from onnx_unipts.cli.options import model_argument, output_option, show_options
 
 __all__ = ["unpack"]
 
