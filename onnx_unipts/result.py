@@ -59,7 +59,7 @@ class Result:
 
     def __rich_console__(self, console: Any, options: Any) -> Iterator[Table | str]:
         """Yield the tables of the command line."""
-        from onnx_unipts.report.terminal import report_tables
+        from onnx_unipts.report.summary import report_tables
 
         for table in report_tables(self.report):
             yield table

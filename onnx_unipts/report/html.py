@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import PurePath
 from typing import Any
@@ -19,6 +19,7 @@ from onnx_unipts.report.text import (
     seconds_text,
     shape_text,
     size_text,
+    time_text,
 )
 from onnx_unipts.yaml_text import write_yaml
 
@@ -306,7 +307,7 @@ def _latency(report: Document) -> dict[str, Any] | None:
 
 
 def _facts(report: Document) -> list[tuple[str, str]]:
-    time, search = report.get("time") or {}, report.get("search") or {}
+    search = report.get("search") or {}
     training, output = report.get("training") or {}, report.get("output") or {}
     rows: list[tuple[str, str]] = [("dense model", str(report["model"]["path"]))]
     if output:
@@ -320,17 +321,8 @@ def _facts(report: Document) -> list[tuple[str, str]]:
         )
     if training.get("steps"):
         rows.append(("training", f"{training['steps']:,} steps on {training['images']:,} samples"))
-    spent: Sequence[str] = [
-        f"{title} {seconds_text(time[key])}"
-        for title, key in (
-            ("search", "search_seconds"),
-            ("training", "training_seconds"),
-            ("in all", "total_seconds"),
-        )
-        if time.get(key) is not None
-    ]
-    if spent:
-        rows.append(("time", ", ".join(spent)))
+    if spent := time_text(report.get("time") or {}):
+        rows.append(("time", spent))
     if report.get("memory_peak_bytes"):
         rows.append(("peak memory", size_text(report["memory_peak_bytes"])))
     rows.append(("seed", str(report["seed"])))

@@ -14,6 +14,7 @@ __all__ = [
     "seconds_text",
     "shape_text",
     "size_text",
+    "time_text",
 ]
 
 
@@ -62,6 +63,12 @@ def seconds_text(seconds: float) -> str:
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"
+
+
+def time_text(time: Mapping[str, Any]) -> str:
+    """Return what the phases of a run took, as far as they are known."""
+    spent = {phase: time.get(f"{phase}_seconds") for phase in ("search", "training", "total")}
+    return ", ".join(f"{phase} {seconds_text(s)}" for phase, s in spent.items() if s is not None)
 
 
 def latency_note(latency: Mapping[str, Any]) -> str:
