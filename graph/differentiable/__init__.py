@@ -11,6 +11,7 @@ from collections import deque
 
 import onnx_ir as ir
 
+from onnx_unipts.graph.differentiable.rounding_error import without_rounding_errors
 from onnx_unipts.graph.differentiable.rule import (
     RULES,
     Builder,
@@ -39,9 +40,13 @@ __all__ = [
     "partly_reached_inputs",
     "reached_inputs",
     "stop_gradients",
+    "without_rounding_errors",
 ]
 
 logger = logging.getLogger(__name__)
+
+# How the operators are called that compute on integers that stand for floats.
+QUANTISED = ("QLinear", "QGemm")
 
 
 def make_differentiable(model: ir.Model) -> list[str]:
@@ -64,7 +69,7 @@ def make_differentiable(model: ir.Model) -> list[str]:
         node = pending.popleft()
         if any(output.shape is None for output in node.outputs):
             infer(node, model.graph.opset_imports[""])  # behind an operator that is not of ONNX
-        if rule_name(node) not in RULES or not _is_float(node):
+        if rule_name(node) not in RULES or not (_is_float(node) or _is_quantised(node)):
             continue
         rule = RULES[rule_name(node)]
         builder = Builder(node, model.graph, names)
@@ -156,6 +161,11 @@ def _remove(graph: ir.Graph, node: ir.Node) -> None:
 def _is_float(node: ir.Node) -> bool:
     """Say whether a gradient can flow through ``node``: a float output, or one of unknown type."""
     return any(is_float(output) for output in node.outputs)
+
+
+def _is_quantised(node: ir.Node) -> bool:
+    """Say whether the output of ``node`` is integers that stand for floats."""
+    return node.op_type.startswith(QUANTISED)
 
 
 def _what(rule: Rule) -> str:

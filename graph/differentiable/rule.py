@@ -194,8 +194,12 @@ class Builder:
             array = array.astype(np.int64 if array.size == 0 else self.dtype.numpy())
         return self._store(array)
 
-    def _store(self, array: np.ndarray) -> ir.Value:
-        name = self._names.fresh(f"{self._node.name or self._node.op_type}/constant")
+    def named_constant(self, name: str, number: float) -> ir.Value:
+        """Return ``number``, in the float type of the node, stored under a name of its own."""
+        return self._store(np.asarray(number, self.dtype.numpy()), name)
+
+    def _store(self, array: np.ndarray, kind: str = "constant") -> ir.Value:
+        name = self._names.fresh(f"{self._node.name or self._node.op_type}/{kind}")
         tensor = ir.tensor(array, name=name)
         value = ir.val(name, tensor.dtype, tuple(array.shape), const_value=tensor)
         self.initializers.append(value)

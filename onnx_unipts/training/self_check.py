@@ -11,12 +11,13 @@ import signal
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
 
+from onnx_unipts.graph.differentiable import without_rounding_errors
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.isolation import cause_of_death
 from onnx_unipts.training.ort import GradientGraph, GradientSession
@@ -68,9 +69,9 @@ def check_gradients(graph: GradientGraph, feeds: Mapping[str, np.ndarray]) -> Ch
 
     Each tensor is moved along its own gradient g and a random direction u, which a gradient that is
     wrongly zero does not escape: for d = g/|g| + u the loss must change by g*d per unit. Partial
-    gradients are not looked at, as they are known to differ. ``feeds``
-    holds everything that the graph's session is fed. Raises `UnsupportedModelError` if the
-    gradient's kernels end the process, fail, or do not end.
+    gradients are not looked at, as they are known to differ, and quantised values are not rounded.
+    ``feeds`` holds everything that the graph's session is fed. Raises `UnsupportedModelError` if
+    the gradient's kernels end the process, fail, or do not end.
     """
     # Forked on Linux: nothing is imported or copied again.
     context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
@@ -107,7 +108,7 @@ def _report(sender: Connection, graph: GradientGraph, feeds: dict[str, np.ndarra
 
 
 def _errors(graph: GradientGraph, feeds: dict[str, np.ndarray]) -> dict[str, float]:
-    session = GradientSession(graph)
+    session = GradientSession(replace(graph, model=without_rounding_errors(graph.model)))
     _, gradients, _ = session.run(feeds)
     whole = [name for name in graph.parameters if name not in graph.partial]
     picked = np.unique(np.linspace(0, len(whole) - 1, TENSORS).astype(int))
