@@ -1,0 +1,40 @@
+"""How far the sparse model is from the dense one, by target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from onnx_unipts.targets.scores import log_sigmoid, log_softmax
+from onnx_unipts.targets.target import Target
+
+__all__ = ["divergence", "total_divergence"]
+
+
+def divergence(target: Target, dense: np.ndarray, sparse: np.ndarray) -> float:
+    """Return the mean divergence of ``sparse`` from ``dense``, both of the target's shape.
+
+    For classes and probabilities the Kullback-Leibler divergence in nats, for values the mean
+    squared error divided by the variance of ``dense``. Not finite outputs count as infinitely far.
+    """
+    dense, sparse = dense.astype(np.float64), sparse.astype(np.float64)
+    if not np.isfinite(sparse).all():
+        return float("inf")
+    if target.kind == "classes":
+        log_dense = log_softmax(dense, target.axis)
+        log_sparse = log_softmax(sparse, target.axis)
+        return float((np.exp(log_dense) * (log_dense - log_sparse)).sum(axis=target.axis).mean())
+    if target.kind == "probability":
+        probability = np.exp(log_sigmoid(dense))
+        yes = probability * (log_sigmoid(dense) - log_sigmoid(sparse))
+        no = (1 - probability) * (log_sigmoid(-dense) - log_sigmoid(-sparse))
+        return float((yes + no).mean())
+    return float(np.square(dense - sparse).mean() / max(float(dense.var()), 1e-12))
+
+
+def total_divergence(
+    targets: Sequence[Target], dense: Mapping[str, np.ndarray], sparse: Mapping[str, np.ndarray]
+) -> float:
+    """Return the sum of the targets' divergences; the arrays are given by value name."""
+    return sum(divergence(t, dense[t.value], sparse[t.value]) for t in targets)
