@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from itertools import pairwise
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,60 +13,35 @@ import onnx_ir as ir
 
 from onnx_unipts.allocation import SEARCHES, Problem
 from onnx_unipts.allocation.file import allocation_document
-from onnx_unipts.allocation.halving import Stage, stage_ends
 from onnx_unipts.allocation.kept import Kept
 from onnx_unipts.allocation.prescribed import allocate_rest
-from onnx_unipts.allocation.problem import History
 from onnx_unipts.calibration import CalibrationData
-from onnx_unipts.callbacks import Generation
-from onnx_unipts.channels.groups import find_channels
-from onnx_unipts.channels.selection import Choice
-from onnx_unipts.channels.update import Update
 from onnx_unipts.criteria import CRITERIA, Evidence
-from onnx_unipts.evaluation import run_samples
 from onnx_unipts.finish import Finished, finish, finish_untrained
-from onnx_unipts.fitness import CandidateEvaluator
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import fits_one_file, read_tensors, write_lazily
 from onnx_unipts.graph.prunable import PrunableWeight
 from onnx_unipts.job import Job
 from onnx_unipts.memory import give_back
-from onnx_unipts.patterns.masking import Masking, Scores, magnitude_scores
+from onnx_unipts.patterns.masking import Masking, Scores
 from onnx_unipts.recover import recover
 from onnx_unipts.run_directory import RunDirectory
-from onnx_unipts.student import Student, batches_of, build_student
+from onnx_unipts.searching import SearchOutcome, search_allocation
+from onnx_unipts.student import Student, build_student
 from onnx_unipts.synthesis import refine_images
 from onnx_unipts.training.adaptation import adapt_normalizations, agreement_of
-from onnx_unipts.training.ort import RUNTIME_ERRORS, InferenceSession, inference_session
+from onnx_unipts.training.ort import RUNTIME_ERRORS
 from onnx_unipts.training.recovery import RECOVERIES
 
-__all__ = ["PREPARATION", "Outcome", "SearchOutcome", "run_compression", "run_search"]
+__all__ = ["PREPARATION", "Outcome", "run_compression", "run_search"]
 
 # The checkpoints of what does not depend on the sparsity.
 PREPARATION = ("synthetic", "student")
-SEARCH_BATCH = 64
-# Samples on which the weights that read removed channels are updated.
-UPDATE_SAMPLES = 1024
 # What allocates where candidates cannot be scored.
 UNSCORED = "lamp"
-# Forward passes that a sample takes in training, gradient and teacher included.
-TRAINING_PASSES = 4
-# What a search may always take: a minute or two on one core.
-SEARCH_MULTIPLICATIONS = 1_000_000_000_000
 # Adaptation that changes more of the dense model's answers than this is no adaptation.
 LEAST_AGREEMENT = 0.8
-
-
-@dataclass
-class SearchOutcome:
-    """The searched allocation, and what finding it took."""
-
-    kept: Kept
-    seconds: float
-    evaluations: int
-    images: int
-    best_by_generation: list[float]
 
 
 @dataclass
@@ -127,7 +101,7 @@ def _cut_channels(job: Job, run: RunDirectory) -> Outcome:
 
 
 def _compress(job: Job, run: RunDirectory, student: Student) -> Outcome:
-    search = _search(job, run, student)
+    search = search_allocation(job, run, student)
     before = _pruned_only(job, student.dense, search.kept, student.masking)
     began = time.monotonic()
     recovery = recover(job, run, student, search.kept)
@@ -169,7 +143,7 @@ def _plain(array: np.ndarray, zero: int) -> np.ndarray:
 def run_search(job: Job, run: RunDirectory) -> SearchOutcome:
     """Find the allocation for the model of ``job`` and write it to ``allocation.json``."""
     job = replace(job, data=_data(job, run))
-    return _search(job, run, _student(job, run), searching=True)
+    return search_allocation(job, run, _student(job, run), searching=True)
 
 
 def _data(job: Job, run: RunDirectory) -> CalibrationData:
@@ -251,180 +225,6 @@ def _adapted(job: Job, student: Student) -> dict[str, np.ndarray]:
         f"{agreement:.0%} only) and teaches as it is; is the preprocessing right?"
     )
     return student.dense
-
-
-def _search(
-    job: Job, run: RunDirectory, student: Student, searching: bool = False
-) -> SearchOutcome:
-    began = time.monotonic()
-    give_back()
-    history = _JournalHistory(run, job)
-    method = job.allocator(searching or bool(history.generations))
-    scorer = _Scorer(job, student)
-    problem = Problem(
-        {key: student.dense[key] for key in job.keys},
-        job.sparsity,
-        job.recipe.seed,
-        job.recipe.allocation.search,
-        scorer,
-        history,
-        job.progress,
-        student.masking,
-        minimum=job.recipe.allocation.minimum,
-        levels=job.recipe.allocation.levels,
-        stages=scorer.stages,
-    )
-    if job.pattern.whole_model:
-        kept, channels = _choose_channels(job, student, method, problem)
-    else:
-        kept, channels = allocate_rest(method, problem, job.prescribed), {}
-    document = allocation_document(job.sparsity, method, kept, problem.counts)
-    if channels:
-        document["channels"] = channels
-    run.write_json("allocation.json", document)
-    records = history.generations
-    return SearchOutcome(
-        kept,
-        time.monotonic() - began,
-        sum(record["evaluations"] for record in records),
-        sum(record["images"] for record in records),
-        [record["best"] for record in records],
-    )
-
-
-def _choose_channels(
-    job: Job, student: Student, method: str, problem: Problem
-) -> tuple[Kept, dict[str, int]]:
-    """Choose the channels that stay: what each weight and each space of channels keeps.
-
-    All masks hold them from now on, and the weights that stay are updated for what they read less.
-    """
-    channels = find_channels(job.dense, job.weights)
-    limit = student.affordable(UPDATE_SAMPLES)
-    batches = batches_of(job.data, student.divided(min(SEARCH_BATCH, limit)), limit)
-    runs = (run for batch in batches for run in student.batching.runs(batch))
-    update = Update(student.model, student.dense, channels, runs, job.cores)
-    stored = read_tensors(job.dense, list(channels.axes))
-    scores = student.masking.scores
-    # The filters of the student have another scale than those of the model: see `filter_scale`.
-    scored = stored if scores is magnitude_scores else student.dense
-    importance = {key: np.asarray(scores(key, scored[key])) for key in channels.axes}
-    choice = Choice(channels, importance, update, job.sparsity, student.masking)
-    student.masking = choice.candidates
-    masking, updated, left = choice.solve(method, problem)
-    student.masking = job.masking = masking
-    student.tensors |= updated
-    return masking.kept(job.keys), left
-
-
-class _JournalHistory(History):
-    """The generations of a search, in the journal of the run."""
-
-    def __init__(self, run: RunDirectory, job: Job) -> None:
-        self._run = run
-        self._job = job
-        self.generations = [entry["record"] for entry in run.entries("generation")]
-
-    def append(self, generation: dict) -> None:
-        super().append(generation)
-        self._run.append("generation", record=generation)
-        total = self._job.recipe.allocation.search.generations + 1
-        best = max(record["best"] for record in self.generations)
-        number, evaluations = generation["generation"], generation["evaluations"]
-        self._job.callbacks.generation(Generation(number, total, best, evaluations))
-
-
-class _Scorer:
-    """Scores allocations. What that takes is made at the first call: not all allocators score."""
-
-    def __init__(self, job: Job, student: Student) -> None:
-        self._job = job
-        self._student = student
-        self._rng = np.random.default_rng([job.recipe.seed, 2])
-        picked = self._rng.permutation(len(job.data))[: _search_samples(job, student)]
-        size = min(student.divided(SEARCH_BATCH), len(picked))
-        self._slices = [picked[i : i + size] for i in range(0, len(picked) - size + 1, size)]
-
-    def __call__(self, candidates: Sequence[Kept]) -> list[float]:
-        return self._evaluator.score(candidates)
-
-    @property
-    def stages(self) -> list[Stage]:
-        """The samples in the stages of successive halving, or in one."""
-        halving = self._job.recipe.allocation.search.halving
-        ends = stage_ends(len(self._slices)) if halving else [len(self._slices)]
-        return [
-            Stage(
-                partial(self._score_part, slice(begin, end)), sum(map(len, self._slices[begin:end]))
-            )
-            for begin, end in pairwise([0, *ends])
-        ]
-
-    def _score_part(self, part: slice, candidates: Sequence[Kept]) -> list[float]:
-        return self._evaluator.score(candidates, part)
-
-    @cached_property
-    def _evaluator(self) -> CandidateEvaluator:
-        return _evaluator(self._job, self._student, self._slices, self._rng)
-
-
-def _search_samples(job: Job, student: Student) -> int:
-    """Return how many samples score a candidate.
-
-    What the recipe says, or fewer where a search of a large model would take longer than both a
-    minute and twice the training.
-    """
-    settings, training = job.recipe.allocation.search, job.recipe.training
-    evaluations = settings.population * (settings.generations + 1)
-    steps = training.epochs * len(job.data) * TRAINING_PASSES
-    one = evaluations * max(student.multiplications, 1)
-    most = max(SEARCH_MULTIPLICATIONS // one, 2 * steps // evaluations, 1)
-    return min(settings.samples, len(job.data), most)
-
-
-def _evaluator(
-    job: Job, student: Student, slices: Sequence[np.ndarray], rng: np.random.Generator
-) -> CandidateEvaluator:
-    settings = job.recipe.allocation.search
-    clean = [job.data.batch(indices) for indices in slices]
-    # On one thread, so that the number of cores changes no bit of what candidates are compared to.
-    teacher = inference_session(student.teacher("running"))
-    dense = [_outputs(student, teacher, batch) for batch in clean]
-    labels = job.data.labels
-    return CandidateEvaluator(
-        student.with_batch_statistics(),
-        student.tensors,
-        student.targets,
-        [_disturbed(batch, settings.noise, rng) for batch in clean],
-        dense,
-        None if labels is None else [labels[indices] for indices in slices],
-        settings.fitness,
-        job.cores,
-        job.backend,
-        student.masking,
-        student.batching,
-    )
-
-
-def _outputs(
-    student: Student, session: InferenceSession, batch: Mapping[str, np.ndarray]
-) -> dict[str, np.ndarray]:
-    """Return what candidates are compared by: the values of the targets, by name."""
-    names = list(dict.fromkeys(target.value for target in student.targets))
-    arrays = run_samples(session, names, batch, student.batching)
-    return dict(zip(names, arrays, strict=True))
-
-
-def _disturbed(
-    batch: Mapping[str, np.ndarray], noise: float, rng: np.random.Generator
-) -> dict[str, np.ndarray]:
-    """Add noise to the float inputs (UniPTS, arXiv 2405.18810, section 3.3)."""
-    return {
-        name: value + (noise * rng.standard_normal(value.shape)).astype(value.dtype)
-        if np.issubdtype(value.dtype, np.floating)
-        else value
-        for name, value in batch.items()
-    }
 
 
 def _pruned_only(

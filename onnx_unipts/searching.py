@@ -1,0 +1,126 @@
+"""Searching the allocation: how many weights of each layer, or which channels, stay."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from onnx_unipts.allocation import Problem
+from onnx_unipts.allocation.file import allocation_document
+from onnx_unipts.allocation.kept import Kept
+from onnx_unipts.allocation.prescribed import allocate_rest
+from onnx_unipts.allocation.problem import History
+from onnx_unipts.callbacks import Generation
+from onnx_unipts.channels.groups import find_channels
+from onnx_unipts.channels.selection import Choice
+from onnx_unipts.channels.update import Update
+from onnx_unipts.graph.model import read_tensors
+from onnx_unipts.job import Job
+from onnx_unipts.memory import give_back
+from onnx_unipts.patterns.masking import magnitude_scores
+from onnx_unipts.run_directory import RunDirectory
+from onnx_unipts.scoring import SEARCH_BATCH, CandidateScorer
+from onnx_unipts.student import Student, batches_of
+
+__all__ = ["SearchOutcome", "search_allocation"]
+
+# Samples on which the weights that read removed channels are updated.
+UPDATE_SAMPLES = 1024
+
+
+@dataclass
+class SearchOutcome:
+    """The searched allocation, and what finding it took."""
+
+    kept: Kept
+    seconds: float
+    evaluations: int
+    images: int
+    best_by_generation: list[float]
+
+
+def search_allocation(
+    job: Job, run: RunDirectory, student: Student, searching: bool = False
+) -> SearchOutcome:
+    """Find the allocation for ``job`` and write it to ``allocation.json``.
+
+    ``searching`` where the allocation is all that is asked for.
+    """
+    began = time.monotonic()
+    give_back()
+    history = _JournalHistory(run, job)
+    method = job.allocator(searching or bool(history.generations))
+    scorer = CandidateScorer(job, student)
+    problem = Problem(
+        {key: student.dense[key] for key in job.keys},
+        job.sparsity,
+        job.recipe.seed,
+        job.recipe.allocation.search,
+        scorer,
+        history,
+        job.progress,
+        student.masking,
+        minimum=job.recipe.allocation.minimum,
+        levels=job.recipe.allocation.levels,
+        stages=scorer.stages,
+    )
+    if job.pattern.whole_model:
+        kept, channels = _choose_channels(job, student, method, problem)
+    else:
+        kept, channels = allocate_rest(method, problem, job.prescribed), {}
+    document = allocation_document(job.sparsity, method, kept, problem.counts)
+    if channels:
+        document["channels"] = channels
+    run.write_json("allocation.json", document)
+    records = history.generations
+    return SearchOutcome(
+        kept,
+        time.monotonic() - began,
+        sum(record["evaluations"] for record in records),
+        sum(record["images"] for record in records),
+        [record["best"] for record in records],
+    )
+
+
+def _choose_channels(
+    job: Job, student: Student, method: str, problem: Problem
+) -> tuple[Kept, dict[str, int]]:
+    """Choose the channels that stay: what each weight and each space of channels keeps.
+
+    All masks hold them from now on, and the weights that stay are updated for what they read less.
+    """
+    channels = find_channels(job.dense, job.weights)
+    limit = student.affordable(UPDATE_SAMPLES)
+    batches = batches_of(job.data, student.divided(min(SEARCH_BATCH, limit)), limit)
+    runs = (run for batch in batches for run in student.batching.runs(batch))
+    update = Update(student.model, student.dense, channels, runs, job.cores)
+    stored = read_tensors(job.dense, list(channels.axes))
+    scores = student.masking.scores
+    # The filters of the student have another scale than those of the model: see `filter_scale`.
+    scored = stored if scores is magnitude_scores else student.dense
+    importance = {key: np.asarray(scores(key, scored[key])) for key in channels.axes}
+    choice = Choice(channels, importance, update, job.sparsity, student.masking)
+    student.masking = choice.candidates
+    masking, updated, left = choice.solve(method, problem)
+    student.masking = job.masking = masking
+    student.tensors |= updated
+    return masking.kept(job.keys), left
+
+
+class _JournalHistory(History):
+    """The generations of a search, in the journal of the run."""
+
+    def __init__(self, run: RunDirectory, job: Job) -> None:
+        self._run = run
+        self._job = job
+        self.generations = [entry["record"] for entry in run.entries("generation")]
+
+    def append(self, generation: dict) -> None:
+        super().append(generation)
+        self._run.append("generation", record=generation)
+        total = self._job.recipe.allocation.search.generations + 1
+        best = max(record["best"] for record in self.generations)
+        number, evaluations = generation["generation"], generation["evaluations"]
+        self._job.callbacks.generation(Generation(number, total, best, evaluations))
