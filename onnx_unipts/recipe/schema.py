@@ -1,0 +1,77 @@
+"""The schema of a recipe: one compression method with all its settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from onnx_unipts.recipe.sections import Allocation, Preprocessing, Section, Synthetic, Training
+from onnx_unipts.recipe.validation import unknown_key, validated
+from onnx_unipts.yaml_text import write_yaml
+
+__all__ = ["Recipe"]
+
+
+class Recipe(Section):
+    """One compression method with all its settings."""
+
+    name: str = Field(default="custom", min_length=1)
+    description: str = ""
+    sparsity: float | None = Field(
+        default=None, gt=0, lt=1, description="Share of weights set to zero."
+    )
+    pattern: str = Field(
+        default="unstructured",
+        description="Which weights may be zero together: unstructured, N:M such as 2:4, blocks "
+        "such as 4x1, or channel.",
+    )
+    eliminate_dead_channels: bool | None = Field(
+        default=None,
+        description="Remove channels that are dead after training; if unset, where the pattern "
+        "stays whole and the format is not dense.",
+    )
+    criterion: str = Field(
+        default="magnitude", description="Which weights of a layer stay: a criterion's name."
+    )
+    num_samples: int | None = Field(
+        default=None, ge=1, description="Calibration samples; all if unset."
+    )
+    seed: int = Field(default=0, ge=0, lt=2**32)
+    exclude: tuple[str, ...] = Field(
+        default=(), description="Regular expressions of weights to leave."
+    )
+    include: tuple[Literal["optional", "quantised", "recurrent"], ...] = Field(
+        default=(), description="Kinds of weights to prune beside those of Conv, Gemm and MatMul."
+    )
+    only: tuple[str, ...] = Field(
+        default=(), description="Regular expressions of weights to prune; all others are left."
+    )
+    layer_sparsity: dict[str, Annotated[float, Field(ge=0, lt=1)]] = Field(
+        default={}, description="Sparsity of the weights that a regular expression matches."
+    )
+    preprocessing: Preprocessing = Preprocessing()
+    synthetic: Synthetic = Synthetic()
+    allocation: Allocation = Allocation()
+    training: Training = Training()
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Recipe:
+        """Return a copy with dotted ``settings`` applied, e.g. ``{"training.epochs": 3}``.
+
+        Raises `UsageError` for an unknown key or a value out of range.
+        """
+        data = self.model_dump(mode="json")
+        for dotted, value in settings.items():
+            section = data
+            *path, key = dotted.split(".")
+            for part in path:
+                if not isinstance(section.get(part), dict):
+                    raise unknown_key(Recipe, "setting", dotted)
+                section = section[part]
+            section[key] = list(value) if isinstance(value, tuple) else value
+        return validated(Recipe, data, "setting")
+
+    def to_yaml(self) -> str:
+        """Return the recipe as YAML that `load_recipe` reads back to an equal recipe."""
+        return write_yaml(self.model_dump(mode="json"))
