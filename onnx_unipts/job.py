@@ -219,13 +219,7 @@ def prepare_job(
         synthetic=is_synthetic(data),
         batching=batching,
     )
-    counts = {weight.key: weight.count for weight in job.pruned}
-    method = recipe.allocation.method
-    check_prescribed(method, job.pattern, counts, job.sparsity, job.prescribed)
-    if job.prescribed and recipe.training.recovery == "learned-thresholds":
-        raise UsageError(
-            "recovery learned-thresholds gives every layer its sparsity; leave out --layer-sparsity"
-        )
+    _check_prescribed(job)
     _present_data(job)
     if not any(weight.pruned for weight in _found(dense, recipe)):
         operators = ", ".join(sorted({weight.operator for weight in job.pruned}))
@@ -233,6 +227,16 @@ def prepare_job(
     if (size := recipe.training.batch_size) != wanted:
         job.warn(f"{len(loaded)} samples do not fill a batch of {wanted}: trained by {size} a step")
     return job
+
+
+def _check_prescribed(job: Job) -> None:
+    counts = {weight.key: weight.count for weight in job.pruned}
+    method = job.recipe.allocation.method
+    check_prescribed(method, job.pattern, counts, job.sparsity, job.prescribed)
+    if job.prescribed and job.recipe.training.recovery == "learned-thresholds":
+        raise UsageError(
+            "recovery learned-thresholds gives every layer its sparsity; leave out --layer-sparsity"
+        )
 
 
 def _present_data(job: Job) -> None:

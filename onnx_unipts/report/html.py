@@ -105,53 +105,35 @@ def _environment() -> jinja2.Environment:
 
 def _tiles(report: Document) -> list[dict[str, str]]:
     """Return the numbers that a reader looks for first."""
-    sparsity, output = report["sparsity"], report.get("output")
-    tiles = [
-        {
-            "title": "sparsity",
-            "value": percent(sparsity["achieved"]),
-            "note": f"{sparsity['zeros']:,} of {sparsity['weights']:,} weights are zero",
-        }
-    ]
-    accuracy, fidelity = report.get("accuracy") or {}, report.get("fidelity") or {}
+    sparsity = report["sparsity"]
+    zeros = f"{sparsity['zeros']:,} of {sparsity['weights']:,} weights are zero"
+    tiles = [_tile("sparsity", percent(sparsity["achieved"]), zeros)]
+    accuracy = report.get("accuracy") or {}
     if "after_recovery" in accuracy:
-        drop = 100 * (accuracy["dense"] - accuracy["after_recovery"])
-        change = f"{abs(drop):.2f} points {'lost' if drop > 0 else 'gained'}"
-        tiles.append(
-            {
-                "title": "accuracy",
-                "value": percent(accuracy["after_recovery"]),
-                "note": f"dense {percent(accuracy['dense'])}"
-                + (f", {change}" if abs(drop) > 5e-3 else ", nothing lost"),
-            }
-        )
-    after = fidelity.get("after_recovery") or {}
+        tiles.append(_accuracy_tile(accuracy["dense"], accuracy["after_recovery"]))
+    after = (report.get("fidelity") or {}).get("after_recovery") or {}
     if after.get("agreement") is not None:
-        tiles.append(
-            {
-                "title": "agreement",
-                "value": percent(after["agreement"]),
-                "note": "same answer as the dense model",
-            }
-        )
+        same = "same answer as the dense model"
+        tiles.append(_tile("agreement", percent(after["agreement"]), same))
     elif after:
-        tiles.append(
-            {
-                "title": "divergence",
-                "value": number(after["divergence"]),
-                "note": "from the dense model's outputs",
-            }
-        )
-    if output:
+        apart = "from the dense model's outputs"
+        tiles.append(_tile("divergence", number(after["divergence"]), apart))
+    if output := report.get("output"):
         dense, sparse = report["model"]["bytes_zipped"], output["bytes_zipped"]
-        tiles.append(
-            {
-                "title": "size, zipped",
-                "value": size_text(sparse),
-                "note": f"dense {size_text(dense)}, {dense / sparse:.1f} times smaller",
-            }
-        )
+        smaller = f"dense {size_text(dense)}, {dense / sparse:.1f} times smaller"
+        tiles.append(_tile("size, zipped", size_text(sparse), smaller))
     return tiles
+
+
+def _tile(title: str, value: str, note: str) -> dict[str, str]:
+    return {"title": title, "value": value, "note": note}
+
+
+def _accuracy_tile(dense: float, sparse: float) -> dict[str, str]:
+    drop = 100 * (dense - sparse)
+    change = f"{abs(drop):.2f} points {'lost' if drop > 0 else 'gained'}"
+    change = change if abs(drop) > 5e-3 else "nothing lost"
+    return _tile("accuracy", percent(sparse), f"dense {percent(dense)}, {change}")
 
 
 def _measure(report: Document, kind: str) -> dict[str, Any] | None:
