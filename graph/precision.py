@@ -14,7 +14,7 @@ from onnx_unipts.graph.model import Scope, iterate_scopes, stored_tensors
 __all__ = ["in_single_precision"]
 
 SINGLE = ir.DataType.FLOAT
-CONVERTED = {ir.DataType.FLOAT16, ir.DataType.DOUBLE}
+CONVERTED = {ir.DataType.BFLOAT16, ir.DataType.FLOAT16, ir.DataType.DOUBLE}
 # Attributes that hold the element type of an operator's output.
 TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
 
@@ -24,8 +24,8 @@ def in_single_precision(model: ir.Model, parameters: Collection[str]) -> ir.Mode
 
     The inputs of the copy keep their types, and its outputs become FLOAT.
 
-    Raises `UnsupportedModelError` for a parameter that is neither FLOAT, FLOAT16 nor DOUBLE, and
-    where the copy computes something else.
+    Raises `UnsupportedModelError` for a parameter that is neither FLOAT, FLOAT16, BFLOAT16 nor
+    DOUBLE, and where the copy computes something else.
     """
     stored = stored_tensors(model)
     others = {name: stored[name].tensor.dtype for name in parameters}
@@ -35,8 +35,8 @@ def in_single_precision(model: ir.Model, parameters: Collection[str]) -> ir.Mode
     for name, dtype in others.items():
         if dtype not in CONVERTED:
             raise UnsupportedModelError(
-                f"{name} is stored as {dtype.name}; trained are FLOAT, FLOAT16 and DOUBLE: export "
-                "the model in one of these"
+                f"{name} is stored as {dtype.name}; trained are FLOAT, FLOAT16, BFLOAT16 and "
+                "DOUBLE: export the model in one of these"
             )
     single = _converted(model)
     check = Equivalence(model)

@@ -217,7 +217,7 @@ def _verify_outputs(
         run_samples(inference_session(serialize(m), job.cores), names, batch, job.own_batching)
         for m in (runnable(model), trained)
     )
-    half = any(weight.dtype == "FLOAT16" for weight in job.pruned)
+    half = any(weight.dtype in ("FLOAT16", "BFLOAT16") for weight in job.pruned)
     for name, our, their in zip(names, ours, theirs, strict=True):
         error = _difference(our, their)
         if not error <= (HALF_TOLERANCE if half else OUTPUT_TOLERANCE):

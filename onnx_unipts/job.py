@@ -49,7 +49,7 @@ __all__ = ["Job", "prepare_job"]
 
 FINGERPRINT_SAMPLES = 256
 # Kinds of weights that are pruned unasked where a model has no others.
-LAST_RESORTS = ("recurrent", "quantised")
+LAST_RESORTS = ("recurrent", "optional", "quantised")
 # Steps per epoch where the samples do not fill one batch.
 STEPS_OF_FEW = 4
 # Fewer than these say nothing about what a model will meet.

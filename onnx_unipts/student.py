@@ -369,5 +369,6 @@ def _as_stored(tensor: np.ndarray, dtype: np.dtype) -> np.ndarray:
     stored = tensor.astype(dtype)
     lost = (stored == 0) & (tensor != 0)
     if lost.any():
-        stored[lost] = np.copysign(np.finfo(dtype).tiny, tensor[lost])
+        range_of = dtype if dtype.kind == "f" else np.float32  # bfloat16 has that of float32
+        stored[lost] = np.copysign(np.finfo(range_of).tiny, tensor[lost]).astype(dtype)
     return stored

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 import onnxruntime
@@ -274,6 +275,33 @@ def test_the_branch_that_is_always_taken_takes_the_place_of_the_if(taken: bool, 
 def run(model: Any, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
     session = onnxruntime.InferenceSession(serialize(model), providers=["CPUExecutionProvider"])
     return session.run(None, feeds)
+
+
+# Weights of other types and operators
+
+
+def test_weights_in_bfloat16_are_trained_behind_their_cast(tmp_path: Path):
+    text = """net (float[N,6] x) => (float[N,4] y) {
+        w = Cast <to = 1> (w1) a = MatMul (x, w) r = Relu (a) y = MatMul (r, w2)
+    }"""
+    stored = {"w1": LAYERS["w1"].astype(ml_dtypes.bfloat16), "w2": LAYERS["w2"]}
+    _, result = compressed(network(text, stored), tmp_path)
+    assert zeros(result.output) == 40
+    assert result.report["training"]["untrained"] == []
+    fidelity = result.report["fidelity"]
+    assert fidelity["after_recovery"]["divergence"] < fidelity["before_recovery"]["divergence"]
+
+
+def test_where_einsum_has_all_weights_they_are_pruned_and_trained(tmp_path: Path):
+    text = """net (float[N,5,6] x) => (float[N,5,4] y) {
+        a = Einsum <equation = "bsi,ih->bsh"> (x, w1)
+        r = Relu (a)
+        y = Einsum <equation = "bsi,ih->bsh"> (r, w2)
+    }"""
+    _, result = compressed(network(text, {n: LAYERS[n] for n in ("w1", "w2")}), tmp_path)
+    assert zeros(result.output) == 40
+    assert result.report["training"]["untrained"] == []
+    assert any("those of Einsum are pruned" in text for text in result.report["warnings"])
 
 
 # Quantised weights

@@ -348,11 +348,11 @@ def test_a_type_that_cannot_be_trained_is_refused_by_name(tmp_path: Path):
         values = onnx.numpy_helper.to_array(tensor)
         tensor.CopyFrom(
             onnx.helper.make_tensor(
-                tensor.name, onnx.TensorProto.BFLOAT16, values.shape, values.ravel()
+                tensor.name, onnx.TensorProto.FLOAT8E4M3FN, values.shape, values.ravel()
             )
         )
     path = saved(model, tmp_path)
-    with pytest.raises(UnsupportedModelError, match=r"w1 is stored as BFLOAT16"):
+    with pytest.raises(UnsupportedModelError, match=r"w1 is stored as FLOAT8E4M3FN"):
         build_student(load_model(path), ["w1", "w2"], Numbers(4), Training())
 
 
