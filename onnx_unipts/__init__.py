@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from onnx_unipts.callbacks import Epoch, Generation
     from onnx_unipts.conversion import pack, unpack
     from onnx_unipts.recipe import Recipe, load_recipe
-    from onnx_unipts.trials import Sweep, compress_to, sweep
+    from onnx_unipts.sweeping import Sweep, sweep
+    from onnx_unipts.trials import compress_to
 
 __all__ = [
     "Epoch",
@@ -34,12 +35,12 @@ _HOMES = {
     "Epoch": "onnx_unipts.callbacks",
     "Generation": "onnx_unipts.callbacks",
     "Recipe": "onnx_unipts.recipe",
-    "Sweep": "onnx_unipts.trials",
+    "Sweep": "onnx_unipts.sweeping",
     "benchmark": "onnx_unipts.benchmarking",
     "compress_to": "onnx_unipts.trials",
     "load_recipe": "onnx_unipts.recipe",
     "pack": "onnx_unipts.conversion",
-    "sweep": "onnx_unipts.trials",
+    "sweep": "onnx_unipts.sweeping",
     "unpack": "onnx_unipts.conversion",
 }
 

@@ -1,17 +1,16 @@
-"""Several compressions of one model: a sweep over sparsities, and the search for a goal."""
+"""The search for a goal: trials at several sparsities, of which the best is kept."""
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from onnx_unipts.api import ModelPath, Result, compress
+from onnx_unipts.approach import HIGHEST_SPARSITY, next_density, next_sparsity
 from onnx_unipts.export import default_output, required_operators
 from onnx_unipts.external_data import data_files
 from onnx_unipts.goal import Goal, parse_goal
@@ -19,18 +18,14 @@ from onnx_unipts.graph.errors import TargetMissedError, UsageError
 from onnx_unipts.graph.model import load_model, save_model
 from onnx_unipts.output_file import atomic_path, check_output_file
 from onnx_unipts.progress import Once, Progress, Quiet
-from onnx_unipts.report.comparison import comparison_document, comparison_page
 from onnx_unipts.report.document import describe_file
-from onnx_unipts.report.runs import FIGURES, REPORT, write_page, write_report_page
+from onnx_unipts.report.runs import FIGURES, REPORT, write_report_page
 from onnx_unipts.run_directory import RunDirectory
 
-__all__ = ["Sweep", "compress_to", "sweep"]
+__all__ = ["compress_to"]
 
-# A search for the highest sparsity ends where the densities it has between are as close as this.
-CLOSE_DENSITIES = 1.1
 DROP_TRIALS = 8
 FIRST_SPARSITY = 0.9
-HIGHEST_SPARSITY = 0.995
 SIZE_ESTIMATES = 6
 SIZE_TRIALS = 3
 FINEST_STEP = 0.001
@@ -40,53 +35,6 @@ TRAINED_ON = (
     "the drop is measured on the calibration data, on which the model was trained; on other data "
     "it is larger: give some of it as --eval-data"
 )
-
-
-@dataclass(frozen=True)
-class Sweep:
-    """Compressions at several sparsities: their results, what they compare to, and its page."""
-
-    results: list[Result]
-    comparison: dict[str, Any]
-    page: Path
-
-
-def sweep(
-    model: ModelPath,
-    sparsities: Sequence[float],
-    *,
-    output: ModelPath | None = None,
-    run_dir: ModelPath | None = None,
-    command: str | None = None,
-    progress: Progress | None = None,
-    **options: Any,
-) -> Sweep:
-    """Compress ``model`` at every one of ``sparsities`` and put the runs side by side.
-
-    The further arguments are those of `onnx_unipts.compress`. The files go by the name of
-    ``output`` with the sparsity behind its stem, as in ``model.sparse-0.9.onnx``, and the
-    comparison is ``<output stem>.sweep.html``. Raises `UsageError` for what is no list of different
-    sparsities.
-    """
-    _check_sparsities(sparsities)
-    progress = Once(progress or Quiet())
-    output = _output(model, output, options.get("format"))
-    page = check_output_file(output.with_suffix(".sweep.html"), "the page of the sweep")
-    results: list[Result] = []
-    for number, sparsity in enumerate(sparsities, 1):
-        progress.message(f"sparsity {sparsity:g}, {number} of {len(sparsities)}")
-        written = output.with_name(f"{output.stem}-{sparsity:g}{output.suffix}")
-        held = None if run_dir is None else Path(run_dir) / f"{sparsity:g}.run"
-        result = compress(
-            model, sparsity=sparsity, output=written, run_dir=held, command=command,
-            progress=progress, prepared_by=results[0].run_dir if results else None, **options,
-        )  # fmt: skip
-        results.append(result)
-    reports = {f"{s:g}": r.report for s, r in zip(sparsities, results, strict=True)}
-    comparison = comparison_document(reports)
-    if not options.get("dry_run"):
-        write_page(page, comparison_page(comparison, f"{Path(model).name}: sparsity swept"))
-    return Sweep(results, comparison, page)
 
 
 def compress_to(
@@ -114,7 +62,8 @@ def compress_to(
     if options.pop("dry_run", False):
         raise UsageError("--dry-run shows one sparsity; give --sparsity instead of --target")
     progress = Once(progress or Quiet())
-    output = check_output_file(_output(model, output, options.get("format")), "--output", model)
+    output = Path(output) if output is not None else default_output(model, options.get("format"))
+    check_output_file(output, "--output", model)
     directory = Path(run_dir) if run_dir is not None else output.with_suffix(".run")
     warnings = []
     if goal.kind == "drop" and options.get("eval_data") is None:
@@ -215,7 +164,7 @@ class _Search:
                 break
             self._trial(round(1 - density, 4))
             drops = {1 - trial["sparsity"]: trial["measured"] for trial in self.trials}
-            density = _next_density(drops, self._goal)
+            density = next_density(drops, self._goal)
 
     def _approach_size(self) -> None:
         """Find the sparsity by runs without training, then make the trials that count."""
@@ -232,7 +181,7 @@ class _Search:
             self._progress.message(
                 f"sparsity {sparsity:g} would be {self._goal.shown(known[sparsity])}"
             )
-            following = _next_sparsity(known, limit)
+            following = next_sparsity(known, limit)
             while known.get(following, limit) > limit:
                 following = round(following + FINEST_STEP, 3)
             if following in known or following > HIGHEST_SPARSITY:
@@ -278,56 +227,6 @@ class _Search:
             command=self._command,
             **{"progress": self._progress, **options},
         )
-
-
-def _next_density(drops: Mapping[float, float], goal: Goal) -> float | None:
-    """Return the density to try next, None where the lowest that keeps the drop is known.
-
-    ``drops`` are those measured, by density. What counts is how many weights are left: densities
-    are halved or doubled until one keeps the drop and a lower one does not. Between those, the drop
-    is taken for a power of the density, the attempt at least `CLOSE_DENSITIES` away from both.
-    """
-    kept = {density for density, drop in drops.items() if goal.reached_by(drop)}
-    good = min(kept, default=1.0)
-    bad = max(
-        (density for density in drops if density not in kept and density < good), default=None
-    )
-    if bad is None:
-        lowest = 1 - HIGHEST_SPARSITY
-        return max(good / 2, lowest) if good > lowest * CLOSE_DENSITIES else None
-    if good / bad < CLOSE_DENSITIES * 1.001:
-        return None
-    if good not in drops:
-        return min(2 * bad, math.sqrt(bad))
-    if good / bad < CLOSE_DENSITIES**2 or goal.limit <= 0:
-        return math.sqrt(good * bad)
-    least = min(max(drops[good], goal.limit / 10), goal.limit)
-    share = math.log(goal.limit / least) / math.log(drops[bad] / least)
-    between = good * (bad / good) ** share
-    return min(max(between, bad * CLOSE_DENSITIES), good / CLOSE_DENSITIES)
-
-
-def _next_sparsity(known: Mapping[float, float], limit: float) -> float:
-    """Return where the size is ``limit`` if it is linear in the sparsity between known points."""
-    if len(known) == 1:
-        ((sparsity, size),) = known.items()
-        factor = 0.7 if size > limit else 1.3
-        following = 1 - (1 - sparsity) * factor
-    else:
-        (s1, b1), (s2, b2) = sorted(known.items(), key=lambda item: abs(item[1] - limit))[:2]
-        following = s1 if b1 == b2 else s1 + (s2 - s1) * (limit - b1) / (b2 - b1)
-    return round(min(max(following, 0.01), HIGHEST_SPARSITY), 3)
-
-
-def _output(model: ModelPath, output: ModelPath | None, format: str | None) -> Path:
-    return Path(output) if output is not None else default_output(model, format)
-
-
-def _check_sparsities(sparsities: Sequence[float]) -> None:
-    if not sparsities or not all(0 < sparsity < 1 for sparsity in sparsities):
-        raise UsageError("a sweep needs shares between 0 and 1, as in --sweep 0.5,0.7,0.9")
-    if len({f"{sparsity:g}" for sparsity in sparsities}) < len(sparsities):
-        raise UsageError("a sweep needs sparsities that all differ")
 
 
 def _copy_model(source: Path | None, output: Path) -> None:

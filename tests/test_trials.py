@@ -10,12 +10,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 import onnx_unipts
+from onnx_unipts.approach import next_density
 from onnx_unipts.cli import main
 from onnx_unipts.goal import Goal, drop_of, parse_goal
 from onnx_unipts.graph.errors import TargetMissedError, UsageError
 from onnx_unipts.graph.model import load_model, read_tensors
 from onnx_unipts.graph.prunable import find_prunable
-from onnx_unipts.trials import _next_density
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "digits"
 # Without search and training a trial takes a second.
@@ -131,7 +131,7 @@ def test_another_run_prepares_nothing(tmp_path: Path):
     ],
 )
 def test_densities_that_are_tried(drops: dict[float, float], following: float | None):
-    density = _next_density(drops, Goal("drop", 0.01))
+    density = next_density(drops, Goal("drop", 0.01))
     assert density == (following if following is None else pytest.approx(following))
 
 

@@ -1,0 +1,53 @@
+"""Which sparsity to try next on the way to a goal, from what was measured at others."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from onnx_unipts.goal import Goal
+
+__all__ = ["CLOSE_DENSITIES", "HIGHEST_SPARSITY", "next_density", "next_sparsity"]
+
+# A search for the highest sparsity ends where the densities it has between are as close as this.
+CLOSE_DENSITIES = 1.1
+HIGHEST_SPARSITY = 0.995
+
+
+def next_density(drops: Mapping[float, float], goal: Goal) -> float | None:
+    """Return the density to try next, None where the lowest that keeps the drop is known.
+
+    ``drops`` are those measured, by density. What counts is how many weights are left: densities
+    are halved or doubled until one keeps the drop and a lower one does not. Between those, the drop
+    is taken for a power of the density, the attempt at least `CLOSE_DENSITIES` away from both.
+    """
+    kept = {density for density, drop in drops.items() if goal.reached_by(drop)}
+    good = min(kept, default=1.0)
+    bad = max(
+        (density for density in drops if density not in kept and density < good), default=None
+    )
+    if bad is None:
+        lowest = 1 - HIGHEST_SPARSITY
+        return max(good / 2, lowest) if good > lowest * CLOSE_DENSITIES else None
+    if good / bad < CLOSE_DENSITIES * 1.001:
+        return None
+    if good not in drops:
+        return min(2 * bad, math.sqrt(bad))
+    if good / bad < CLOSE_DENSITIES**2 or goal.limit <= 0:
+        return math.sqrt(good * bad)
+    least = min(max(drops[good], goal.limit / 10), goal.limit)
+    share = math.log(goal.limit / least) / math.log(drops[bad] / least)
+    between = good * (bad / good) ** share
+    return min(max(between, bad * CLOSE_DENSITIES), good / CLOSE_DENSITIES)
+
+
+def next_sparsity(known: Mapping[float, float], limit: float) -> float:
+    """Return where the size is ``limit`` if it is linear in the sparsity between known points."""
+    if len(known) == 1:
+        ((sparsity, size),) = known.items()
+        factor = 0.7 if size > limit else 1.3
+        following = 1 - (1 - sparsity) * factor
+    else:
+        (s1, b1), (s2, b2) = sorted(known.items(), key=lambda item: abs(item[1] - limit))[:2]
+        following = s1 if b1 == b2 else s1 + (s2 - s1) * (limit - b1) / (b2 - b1)
+    return round(min(max(following, 0.01), HIGHEST_SPARSITY), 3)

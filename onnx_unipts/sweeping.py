@@ -1,0 +1,72 @@
+"""A sweep: compressions of one model at several sparsities, put side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from onnx_unipts.api import ModelPath, Result, compress
+from onnx_unipts.export import default_output
+from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.output_file import check_output_file
+from onnx_unipts.progress import Once, Progress, Quiet
+from onnx_unipts.report.comparison import comparison_document, comparison_page
+from onnx_unipts.report.runs import write_page
+
+__all__ = ["Sweep", "sweep"]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Compressions at several sparsities: their results, what they compare to, and its page."""
+
+    results: list[Result]
+    comparison: dict[str, Any]
+    page: Path
+
+
+def sweep(
+    model: ModelPath,
+    sparsities: Sequence[float],
+    *,
+    output: ModelPath | None = None,
+    run_dir: ModelPath | None = None,
+    command: str | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Sweep:
+    """Compress ``model`` at every one of ``sparsities`` and put the runs side by side.
+
+    The further arguments are those of `onnx_unipts.compress`. The files go by the name of
+    ``output`` with the sparsity behind its stem, as in ``model.sparse-0.9.onnx``, and the
+    comparison is ``<output stem>.sweep.html``. Raises `UsageError` for what is no list of different
+    sparsities.
+    """
+    _check_sparsities(sparsities)
+    progress = Once(progress or Quiet())
+    output = default_output(model, options.get("format")) if output is None else Path(output)
+    page = check_output_file(output.with_suffix(".sweep.html"), "the page of the sweep")
+    results: list[Result] = []
+    for number, sparsity in enumerate(sparsities, 1):
+        progress.message(f"sparsity {sparsity:g}, {number} of {len(sparsities)}")
+        written = output.with_name(f"{output.stem}-{sparsity:g}{output.suffix}")
+        held = None if run_dir is None else Path(run_dir) / f"{sparsity:g}.run"
+        result = compress(
+            model, sparsity=sparsity, output=written, run_dir=held, command=command,
+            progress=progress, prepared_by=results[0].run_dir if results else None, **options,
+        )  # fmt: skip
+        results.append(result)
+    reports = {f"{s:g}": r.report for s, r in zip(sparsities, results, strict=True)}
+    comparison = comparison_document(reports)
+    if not options.get("dry_run"):
+        write_page(page, comparison_page(comparison, f"{Path(model).name}: sparsity swept"))
+    return Sweep(results, comparison, page)
+
+
+def _check_sparsities(sparsities: Sequence[float]) -> None:
+    if not sparsities or not all(0 < sparsity < 1 for sparsity in sparsities):
+        raise UsageError("a sweep needs shares between 0 and 1, as in --sweep 0.5,0.7,0.9")
+    if len({f"{sparsity:g}" for sparsity in sparsities}) < len(sparsities):
+        raise UsageError("a sweep needs sparsities that all differ")
