@@ -28,7 +28,7 @@ from onnx_unipts.evaluation import batching_for
 from onnx_unipts.graph.dynamic_batch import batching_of
 from onnx_unipts.graph.model import load_model, stored_tensors
 from onnx_unipts.graph.prunable import PrunableWeight, find_prunable
-from onnx_unipts.job import LAST_RESORTS
+from onnx_unipts.preparation import LAST_RESORTS
 from onnx_unipts.training.ort import file_session
 
 CLI = "from onnx_unipts.cli import main; main()"

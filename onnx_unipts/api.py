@@ -34,13 +34,14 @@ from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import load_model
 from onnx_unipts.graph.prunable import find_prunable
 from onnx_unipts.graph.sequence_inputs import declared_inputs
-from onnx_unipts.job import Job, prepare_job
+from onnx_unipts.job import Job
 from onnx_unipts.output_file import atomic_path, check_output_file
 from onnx_unipts.pipeline import (
     PREPARATION,
     run_compression,
     run_search,
 )
+from onnx_unipts.preparation import prepare_job
 from onnx_unipts.progress import Progress, Quiet
 from onnx_unipts.quantization import check_quantizable
 from onnx_unipts.recipe import Recipe, load_recipe
