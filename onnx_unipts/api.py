@@ -45,12 +45,8 @@ from onnx_unipts.preparation import prepare_job
 from onnx_unipts.progress import Progress, Quiet
 from onnx_unipts.quantization import check_quantizable
 from onnx_unipts.recipe import Recipe, load_recipe
-from onnx_unipts.report.document import (
-    describe_file,
-    evaluation_document,
-    inspection_document,
-    report_document,
-)
+from onnx_unipts.report.document import evaluation_document, inspection_document, report_document
+from onnx_unipts.report.files import describe_file
 from onnx_unipts.report.runs import FIGURES, REPORT, write_report_page
 from onnx_unipts.report.zeros import zeros_against
 from onnx_unipts.reporting import data_facts, finished_report, planned_report, search_facts

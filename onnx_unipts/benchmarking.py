@@ -26,7 +26,9 @@ from onnx_unipts.graph.model import is_ort_format, load_model
 from onnx_unipts.graph.prunable import find_prunable
 from onnx_unipts.measurement import measure
 from onnx_unipts.probing import with_running_sizes
-from onnx_unipts.report.document import benchmark_document, describe_file, entropy_bound
+from onnx_unipts.report.document import benchmark_document
+from onnx_unipts.report.files import describe_file
+from onnx_unipts.report.storage import entropy_bound
 from onnx_unipts.report.zeros import INTEGERS, zeros_against
 
 __all__ = ["benchmark"]

@@ -21,7 +21,7 @@ from onnx_unipts.graph.packing import pack as pack_weights
 from onnx_unipts.graph.packing import unpack as unpack_weights
 from onnx_unipts.json_text import plain
 from onnx_unipts.output_file import atomic_path, check_output_file
-from onnx_unipts.report.document import describe_file
+from onnx_unipts.report.files import describe_file
 
 __all__ = ["pack", "unpack"]
 

@@ -25,14 +25,11 @@ from onnx_unipts.job import Job
 from onnx_unipts.measurement import measure_in_run
 from onnx_unipts.memory import peak_memory
 from onnx_unipts.pipeline import Outcome
-from onnx_unipts.report.document import (
-    Report,
-    describe_file,
-    layer_sparsities,
-    quantization_facts,
-    storage_facts,
-)
+from onnx_unipts.report.document import Report
 from onnx_unipts.report.figures import output_samples, picked_samples, weight_histograms
+from onnx_unipts.report.files import describe_file
+from onnx_unipts.report.layers import layer_sparsities
+from onnx_unipts.report.storage import quantization_facts, storage_facts
 from onnx_unipts.searching import SearchOutcome
 from onnx_unipts.targets import Target, choose_targets, with_measured
 from onnx_unipts.training.ort import file_session, inference_session

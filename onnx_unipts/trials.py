@@ -18,7 +18,7 @@ from onnx_unipts.graph.errors import TargetMissedError, UsageError
 from onnx_unipts.graph.model import load_model, save_model
 from onnx_unipts.output_file import atomic_path, check_output_file
 from onnx_unipts.progress import Once, Progress, Quiet
-from onnx_unipts.report.document import describe_file
+from onnx_unipts.report.files import describe_file
 from onnx_unipts.report.runs import FIGURES, REPORT, write_report_page
 from onnx_unipts.run_directory import RunDirectory
 

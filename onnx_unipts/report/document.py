@@ -2,59 +2,28 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 import os
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from onnx_unipts.json_text import plain
+from onnx_unipts.report.layers import LayerSparsity
 
 if TYPE_CHECKING:
     import onnx_ir as ir
 
     from onnx_unipts.evaluation import Accuracy, Fidelity
-    from onnx_unipts.export import Written
-    from onnx_unipts.export.qdq import Quantized
     from onnx_unipts.graph.channels import Elimination
     from onnx_unipts.graph.prunable import PrunableWeight
 
 __all__ = [
-    "LayerSparsity",
     "Report",
     "benchmark_document",
-    "describe_file",
-    "entropy_bound",
     "evaluation_document",
     "inspection_document",
-    "layer_sparsities",
-    "quantization_facts",
     "report_document",
-    "storage_facts",
 ]
-
-CHUNK_BYTES = 1 << 20
-
-
-@dataclass(frozen=True)
-class LayerSparsity:
-    """How many of one weight's elements are zero."""
-
-    name: str
-    operator: str
-    shape: tuple[int, ...]
-    count: int
-    zeros: int
-
-    @property
-    def sparsity(self) -> float:
-        """The share of zeros."""
-        return self.zeros / self.count
 
 
 @dataclass
@@ -142,75 +111,6 @@ def report_document(report: Report) -> dict[str, Any]:
     )
 
 
-def storage_facts(
-    report: Report, written: Written, weights: Sequence[PrunableWeight]
-) -> dict[str, Any]:
-    """Return how a file stores its weights, and the least that any way to store them could take.
-
-    That is the `entropy_bound`, for a quantised file with the zeros that there were before.
-    """
-    import onnx_ir as ir
-
-    sizes = {weight.key: ir.DataType[weight.dtype].itemsize for weight in weights}
-    quantized = written.storage.quantize is not None
-    return {
-        "format": written.storage.format,
-        "pack": written.storage.pack if written.storage.format == "packed" else None,
-        "values": written.storage.values,
-        "bytes_entropy_bound": entropy_bound(
-            report.model["bytes"], report.layers, sizes, 1 if quantized else None
-        ),
-        "files": [str(file) for file in written.files],
-        "weights": written.weights,
-    }
-
-
-def entropy_bound(
-    dense_bytes: int,
-    layers: Sequence[LayerSparsity],
-    sizes: Mapping[str, float],
-    stored: int | None = None,
-) -> int:
-    """Return the fewest bytes that a dense file takes once its zeros are stored as such.
-
-    Of n weights of b bits each, a share s of them zero, n (H(s) + (1 - s) b) bits, H the binary
-    entropy. ``sizes`` are the bytes of an element in the dense file by layer; ``stored`` is what
-    one that is not zero takes afterwards, where that is another.
-    """
-    bound = float(dense_bytes)
-    for layer in layers:
-        size = sizes[layer.name]
-        kept = (layer.count - layer.zeros) * (stored or size)
-        bound += kept + layer.count * _entropy(layer.sparsity) / 8 - layer.count * size
-    return round(bound)
-
-
-def quantization_facts(report: Report, quantized: Quantized | None) -> dict[str, Any]:
-    """Return what was quantised: how, on how many samples, and the zeros of each weight.
-
-    ``zeros`` are those of the integers: values much smaller than the largest of their channel
-    become zero, too. ``pruned`` are those that there were before; None for what is not pruned.
-    """
-    if quantized is None:
-        return {}
-    pruned = {layer.name: layer.zeros for layer in report.layers}
-    return {
-        "kind": "int8",
-        "samples": quantized.samples,
-        "weights": [
-            {"name": name, "zeros": zeros, "pruned": pruned.get(name)}
-            for name, zeros in quantized.zeros.items()
-        ],
-    }
-
-
-def _entropy(share: float) -> float:
-    """Return the binary entropy of ``share`` in bits."""
-    if not 0 < share < 1:
-        return 0.0
-    return -share * math.log2(share) - (1 - share) * math.log2(1 - share)
-
-
 def evaluation_document(
     dense: Mapping[str, Any],
     sparse: Mapping[str, Any],
@@ -280,53 +180,6 @@ def inspection_document(
             "outputs": [_signature(value) for value in outputs],
         }
     )
-
-
-def layer_sparsities(
-    weights: Sequence[PrunableWeight], tensors: Mapping[str, np.ndarray]
-) -> list[LayerSparsity]:
-    """Count the zeros of those ``weights`` that are pruned in ``tensors``, by their keys."""
-    return [
-        LayerSparsity(
-            name=weight.key,
-            operator=weight.operator,
-            shape=weight.shape,
-            count=weight.count,
-            zeros=int(np.count_nonzero(tensors[weight.key] == weight.zero)),
-        )
-        for weight in weights
-        if weight.pruned
-    ]
-
-
-def describe_file(
-    path: str | os.PathLike[str], external: Sequence[str | os.PathLike[str]] = ()
-) -> dict[str, Any]:
-    """Return the path and sha256 of a model file, its ``bytes`` and its ``bytes_zipped``.
-
-    The sizes include the files in ``external``, which hold tensors; zipped is what deflate, the
-    compression of zip files and app packages, makes of each.
-    """
-    sha256, size, zipped = _measure(Path(path))
-    for other in external:
-        _, other_size, other_zipped = _measure(Path(other))
-        size, zipped = size + other_size, zipped + other_zipped
-    return {
-        "path": os.fspath(path),
-        "sha256": sha256,
-        "bytes": size,
-        "bytes_zipped": zipped,
-    }
-
-
-def _measure(path: Path) -> tuple[str, int, int]:
-    digest, deflate, size, zipped = hashlib.sha256(), zlib.compressobj(), 0, 0
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-            size += len(chunk)
-            zipped += len(deflate.compress(chunk))
-    return digest.hexdigest(), size, zipped + len(deflate.flush())
 
 
 def _sparsity(layers: Sequence[LayerSparsity], target: float | None = None) -> dict[str, Any]:

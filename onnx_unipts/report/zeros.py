@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from onnx_unipts.graph.model import read_tensors
 from onnx_unipts.graph.prunable import PrunableWeight, find_prunable
-from onnx_unipts.report.document import LayerSparsity, layer_sparsities
+from onnx_unipts.report.layers import LayerSparsity, layer_sparsities
 
 __all__ = ["zeros_against"]
 
