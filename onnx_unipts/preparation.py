@@ -113,7 +113,10 @@ def prepare_job(
         operators = ", ".join(sorted({weight.operator for weight in job.pruned}))
         job.warn(f"the model has no other weights: those of {operators} are pruned")
     if (size := recipe.training.batch_size) != wanted:
-        job.warn(f"{len(loaded)} samples do not fill a batch of {wanted}: trained by {size} a step")
+        job.warn(
+            f"{len(loaded)} samples do not fill a batch of {wanted}: trained by {size} a step"
+            + (", from layers fitted one by one" if recipe.training.reconstruction else "")
+        )
     return job
 
 
@@ -213,7 +216,9 @@ def _objected(weight: PrunableWeight, pattern: Pattern) -> PrunableWeight:
 
 
 def _with_fitting_batch(recipe: Recipe, data: CalibrationData) -> Recipe:
-    """Return ``recipe``, with a smaller batch if ``data`` does not fill one.
+    """Return ``recipe``, with a smaller batch and fitted layers if ``data`` does not fill one.
+
+    What a few steps cannot learn, least squares can: they start from layers fitted one by one.
 
     Raises `UsageError` for fewer than `FEWEST_SAMPLES`, unless the recipe's batch asks for so few.
     """
@@ -221,4 +226,5 @@ def _with_fitting_batch(recipe: Recipe, data: CalibrationData) -> Recipe:
         return recipe
     if len(data) < FEWEST_SAMPLES:
         require_batch(data, recipe.training.batch_size)
-    return recipe.with_settings({"training.batch_size": max(1, len(data) // STEPS_OF_FEW)})
+    size = max(1, len(data) // STEPS_OF_FEW)
+    return recipe.with_settings({"training.batch_size": size, "training.reconstruction": True})

@@ -25,7 +25,7 @@ from onnx_unipts.reconstruction import reconstruct
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.student import Student, batches_of
 from onnx_unipts.targets import total_divergence
-from onnx_unipts.training.ort import inference_session
+from onnx_unipts.training.ort import RUNTIME_ERRORS, inference_session
 from onnx_unipts.training.recovery import RECOVERIES
 from onnx_unipts.training.self_check import check_gradients
 from onnx_unipts.training.trainer import (
@@ -48,6 +48,7 @@ QUICK_SAMPLES = 512
 # The attempts at training, each at a tenth of the learning rate before.
 ATTEMPTS = 4
 SLOWER = 0.1
+FEW_STEPS = 16
 # From this attempt on, and in batches below `SMALLEST_SLICE`, normalisations keep the statistics
 # of the pruned model: those of few samples lead away from it at any rate.
 SETTLED_FROM = 2
@@ -70,14 +71,24 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
     """Train; at lower learning rates again where that leads away from the dense model.
 
     The last attempts, and all where batches are too small to normalise by, train the pruned model
-    as it would be written untrained: with its statistics, and on its outputs alone.
+    as it would be written untrained: with its statistics, and on its outputs alone. Where layers
+    were fitted and steps are few, the first rate would only lead away.
     """
     settings = job.recipe.training
     start, unfitted = _start(job, student, kept)
     untrained = _untrained(job, student, start, kept)
-    if settings.epochs == 0 or not student.trained or not _check(job, student, kept):
-        return untrained[0]._replace(untrained=unfitted)
+    untrained[0] = untrained[0]._replace(untrained=unfitted)
+    if settings.epochs == 0:
+        return untrained[0]
     divergence_of = _DivergenceFromDense(job, student)
+    distances = [divergence_of(each.tensors) for each in untrained]
+    best = untrained[int(np.argmin(distances))]
+    if not student.trained or not _check(job, student, kept):
+        return best
+    fitted = settings.reconstruction and best is untrained[0]
+    begun = start if fitted else student.tensors
+    steps = settings.epochs * (len(job.data) // settings.batch_size)
+    first = int(fitted and steps <= FEW_STEPS)
 
     def settle(attempt: int, state: Checkpoint, samples: int = RECALIBRATION_SAMPLES) -> Recovery:
         return _settled(job, _learner(job, student, attempt), state, kept, samples)
@@ -85,12 +96,10 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
     course = Course(
         job, run, student, lambda number, state: settle(number, state, QUICK_SAMPLES).tensors
     )
-    distances = [divergence_of(each.tensors) for each in untrained]
-    best = untrained[int(np.argmin(distances))]
-    for attempt in range(_attempt(run), ATTEMPTS):
+    for attempt in range(max(_attempt(run), first), ATTEMPTS):
         rate = settings.learning_rate * SLOWER**attempt
         learner = _learner(job, student, attempt)
-        begin = start if learner is student else best.tensors
+        begin = begun if learner is student else best.tensors
         course.add(attempt, Checkpoint(0, dict(begin)))
         state, unreached = _trained(job, run, learner, kept, begin, attempt, rate, course)
         recovery = settle(attempt, state)
@@ -223,8 +232,12 @@ def _start(job: Job, student: Student, kept: Kept) -> tuple[Mapping[str, np.ndar
     """The tensors that training starts from, and the weights that nothing was done to so far."""
     if not job.recipe.training.reconstruction:
         return student.tensors, list(student.prunable)
-    tensors, unfitted = reconstruct(student, kept, job.data, job.cores, job.progress)
-    if unfitted:
+    try:
+        tensors, unfitted = reconstruct(student, kept, job.data, job.cores, job.progress)
+    except RUNTIME_ERRORS as error:
+        job.warn(f"layers are not fitted to their dense outputs: {str(error).splitlines()[0]}")
+        return student.tensors, list(student.prunable)
+    if unfitted and job.recipe.training.epochs == 0:
         job.warn(f"not fitted to its dense outputs: {', '.join(unfitted)}")
     return tensors, unfitted
 

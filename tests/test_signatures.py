@@ -148,13 +148,14 @@ def test_an_end_that_cannot_be_compared_is_trained_on_what_stands_before(end: st
     assert result.report["fidelity"]["after_recovery"]["divergence"] > 0
 
 
-def test_few_samples_train_a_convolutional_model_at_the_first_rate(tmp_path: Path):
+def test_few_samples_train_a_convolutional_model_from_fitted_layers(tmp_path: Path):
     _, result = compressed(classifier(), tmp_path, {**QUICK, "num_samples": 32})
+    assert any("from layers fitted one by one" in warning for warning in result.report["warnings"])
     assert result.report["training"]["untrained"] == []
     assert result.report["training"]["steps"] == 4
     assert not any("leads away" in warning for warning in result.report["warnings"])
     fidelity = result.report["fidelity"]
-    assert fidelity["after_recovery"]["divergence"] < fidelity["before_recovery"]["divergence"]
+    assert fidelity["after_recovery"]["divergence"] < fidelity["before_recovery"]["divergence"] / 2
 
 
 def test_detections_of_any_number_are_trained_on_what_they_are_chosen_from(tmp_path: Path):

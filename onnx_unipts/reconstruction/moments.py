@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -38,11 +38,12 @@ def input_moments(
     """
     if not layers:
         return {}
-    session = _observer(student, [layer.data for layer in layers.values()], cores)
+    observed = list(dict.fromkeys(layer.data for layer in layers.values()))
+    session = _observer(student, observed, cores)
     sums: dict[str, Any] = dict.fromkeys(layers, 0.0)
     counts = dict.fromkeys(layers, 0)
     rng = np.random.default_rng(0)
-    for batch in batches_of(data, BATCH, SAMPLES // 2):
+    for batch in _runs(student, data, SAMPLES // 2):
         seen = _run(session, tensors, batch)
         for name, layer in layers.items():
             rows = layer.rows(seen[layer.data], rng)
@@ -67,7 +68,7 @@ def paired_moments(
     cross: Any = 0.0
     count = 0
     rng = np.random.default_rng(0)
-    for batch in batches_of(data, BATCH, SAMPLES):
+    for batch in _runs(student, data, SAMPLES):
         place = rng.integers(2**32)
         dense, sparse = (
             layer.rows(_run(session, t, batch)[layer.data], np.random.default_rng(place))
@@ -78,6 +79,12 @@ def paired_moments(
         if count >= ROWS_PER_INPUT * sparse.shape[2]:
             break
     return own / count, cross / count
+
+
+def _runs(student: Student, data: CalibrationData, samples: int) -> Iterator[Tensors]:
+    """Yield what single runs of the student are fed, up to ``samples`` in all."""
+    for batch in batches_of(data, student.divided(BATCH), samples):
+        yield from student.batching.runs(batch)
 
 
 def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -91,7 +98,7 @@ def _observer(student: Student, names: list[str], cores: int) -> Any:
     values = {value.name: value for node in graph for value in node.outputs}
     values |= {value.name: value for value in graph.inputs}
     graph.outputs.clear()
-    graph.outputs.extend(values[name] for name in dict.fromkeys(names))
+    graph.outputs.extend(values[name] for name in names)
     RemoveUnusedNodesPass()(model)
     return inference_session(serialize(model), cores)
 
