@@ -10,7 +10,7 @@ from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.progress import Progress
 from onnx_unipts.reconstruction.least_squares import masked_least_squares
 from onnx_unipts.reconstruction.linear_layer import linear_layers
-from onnx_unipts.reconstruction.moments import paired_moments
+from onnx_unipts.reconstruction.moments import paired_moments, student_runs
 from onnx_unipts.student import Student
 
 __all__ = ["reconstruct"]
@@ -36,9 +36,10 @@ def reconstruct(
     others = [name for name in student.prunable if name not in layers]
     for name in others:
         tensors[name] = tensors[name] * masks[name]
+    runs = list(student_runs(student, data))  # images are decoded once, not for every layer
     with progress.phase("reconstruction", len(layers)) as phase:
         for name, layer in layers.items():
-            own, cross = paired_moments(student, layer, tensors, data, cores)
+            own, cross = paired_moments(student, layer, tensors, runs, cores)
             dense = student.dense[name]
             fitted = masked_least_squares(
                 layer.matrix(dense), layer.matrix(masks[name]), own, cross

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,14 +15,29 @@ from onnx_unipts.reconstruction.linear_layer import LinearLayer
 from onnx_unipts.student import Student, batches_of
 from onnx_unipts.training.ort import inference_session
 
-__all__ = ["input_moments", "paired_moments"]
+__all__ = ["input_moments", "paired_moments", "student_runs"]
 
 SAMPLES = 1024
 BATCH = 64
+# Bytes that samples may take.
+MEMORY = 1 << 28
 # A layer is measured on no more rows than this many times its inputs: deep models are slow to run.
 ROWS_PER_INPUT = 32
 
 Tensors = Mapping[str, np.ndarray]
+
+
+def student_runs(
+    student: Student, data: CalibrationData, samples: int = SAMPLES
+) -> Iterator[Tensors]:
+    """Yield what single runs of the student are fed, up to ``samples`` in all.
+
+    Fewer of large samples, so that all of them fit into the memory.
+    """
+    size = sum(array.nbytes for array in data.batch(np.arange(1)).values())
+    most = max(min(samples, MEMORY // size), 1)
+    for batch in batches_of(data, student.divided(min(BATCH, most)), most):
+        yield from student.batching.runs(batch)
 
 
 def input_moments(
@@ -43,7 +58,7 @@ def input_moments(
     sums: dict[str, Any] = dict.fromkeys(layers, 0.0)
     counts = dict.fromkeys(layers, 0)
     rng = np.random.default_rng(0)
-    for batch in _runs(student, data, SAMPLES // 2):
+    for batch in student_runs(student, data, SAMPLES // 2):
         seen = _run(session, tensors, batch)
         for name, layer in layers.items():
             rows = layer.rows(seen[layer.data], rng)
@@ -56,19 +71,20 @@ def paired_moments(
     student: Student,
     layer: LinearLayer,
     tensors: Tensors,
-    data: CalibrationData,
+    runs: Iterable[Tensors],
     cores: int = 1,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return mean(y y^T) and mean(x y^T), both float64 (groups, K, K), of what enters ``layer``.
 
-    x are the rows of the dense model, y those of the student with ``tensors``.
+    x are the rows of the dense model, y those of the student with ``tensors``; ``runs`` is what
+    both are fed, as `student_runs` gives it.
     """
     session = _observer(student, [layer.data], cores)
     own: Any = 0.0
     cross: Any = 0.0
     count = 0
     rng = np.random.default_rng(0)
-    for batch in _runs(student, data, SAMPLES):
+    for batch in runs:
         place = rng.integers(2**32)
         dense, sparse = (
             layer.rows(_run(session, t, batch)[layer.data], np.random.default_rng(place))
@@ -79,12 +95,6 @@ def paired_moments(
         if count >= ROWS_PER_INPUT * sparse.shape[2]:
             break
     return own / count, cross / count
-
-
-def _runs(student: Student, data: CalibrationData, samples: int) -> Iterator[Tensors]:
-    """Yield what single runs of the student are fed, up to ``samples`` in all."""
-    for batch in batches_of(data, student.divided(BATCH), samples):
-        yield from student.batching.runs(batch)
 
 
 def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
