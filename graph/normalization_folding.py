@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from onnx_unipts.graph.nodes import input_at
+
 __all__ = ["fold_normalizations"]
 
 EPSILON = 1e-5
@@ -45,7 +47,7 @@ def _convolution(norm: ir.Node) -> ir.Node | None:
 
 def _fold(graph: ir.Graph, conv: ir.Node, norm: ir.Node) -> bool:
     filters = conv.inputs[1]
-    bias = conv.inputs[2] if len(conv.inputs) > 2 else None
+    bias = input_at(conv, 2)
     tensors = [_constant(value) for value in (filters, *norm.inputs[1:5])]
     offset = _constant(bias) if bias is not None else None
     if any(tensor is None for tensor in tensors) or (bias is not None and offset is None):

@@ -10,6 +10,7 @@ import onnx.inliner
 import onnx_ir as ir
 
 from onnx_unipts.graph.model import from_proto, proto_graphs, to_proto
+from onnx_unipts.graph.nodes import input_at
 
 __all__ = ["convert_opset", "is_standard", "through_proto"]
 
@@ -143,7 +144,7 @@ def _replace_sampling(model: ir.Model, node: ir.Node) -> None:
     down, and up where the image shrinks: no specification says so, onnxruntime does.
     """
     mode = node.attributes["mode"].as_string() if "mode" in node.attributes else "nearest"
-    scales = node.inputs[1] if len(node.inputs) > 1 else None
+    scales = input_at(node, 1)
     if scales is None:
         numbers = np.array(node.attributes["scales"].as_floats(), np.float32)
         scales = _constant(model, node, "scales", numbers)

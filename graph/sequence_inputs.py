@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 import onnx
 import onnx_ir as ir
 
+from onnx_unipts.graph.nodes import input_at
+
 __all__ = [
     "copy_sequences",
     "declared_inputs",
@@ -225,7 +227,7 @@ def _read_shape(value: ir.Value) -> list[Axis] | None:
         if node.op_type in UNCHANGED:
             read = _read_shape(node.outputs[0])
         else:
-            weight = node.inputs[1] if len(node.inputs) > 1 else None
+            weight = input_at(node, 1)
             stored = None if weight is None else ir.convenience.get_const_tensor(weight)
             read = None if stored is None else _layer_shape(node, list(stored.shape.numpy()))
         if read is not None:

@@ -7,6 +7,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from onnx_unipts.graph.model import from_proto, to_proto
+from onnx_unipts.graph.nodes import input_at
 
 __all__ = ["with_inferred_shapes"]
 
@@ -34,7 +35,7 @@ def with_inferred_shapes(model: ir.Model) -> ir.Model:
 def _restore_sequences(model: ir.Model) -> None:
     """Give sequences their type: the pass makes tensors of them."""
     for node in model.graph:
-        source = node.inputs[0] if node.inputs else None
+        source = input_at(node, 0)
         passed = node.op_type == "Identity" and source is not None and _is_sequence(source)
         if node.op_type not in MAKERS_OF_SEQUENCES and not passed:
             continue

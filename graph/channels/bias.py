@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from onnx_unipts.graph.nodes import input_at
+
 if TYPE_CHECKING:
     from onnx_unipts.graph.channels.trace import Trace
 
@@ -17,7 +19,7 @@ def add_to_bias(
     trace: Trace, node: ir.Node, index: int, amount: np.ndarray, leaving: np.ndarray | None
 ) -> None:
     """Add ``amount``, one per position of ``leaving``, to input ``index`` of this node alone."""
-    old = trace.constant(node.inputs[index]) if index < len(node.inputs) else None
+    old = trace.constant(input_at(node, index))
     if old is None:
         weight = trace.constant(node.inputs[1])
         assert weight is not None

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from onnx_unipts.graph.channels.evaluation import evaluate
 from onnx_unipts.graph.channels.labels import Labels
 from onnx_unipts.graph.model import StoredTensor, node_label, stored_tensors
+from onnx_unipts.graph.nodes import input_at
 from onnx_unipts.graph.registry import Registry
 from onnx_unipts.graph.shape_inference import with_inferred_shapes
 
@@ -188,7 +189,7 @@ class Trace:
         given = node.attributes.get(attribute)
         if given is not None:
             return [int(given.value)] if isinstance(given.value, int) else list(given.as_ints())
-        value = operand(node, index)
+        value = input_at(node, index)
         if value is None:
             return None
         return [int(n) for n in self.require_constant(value, attribute).reshape(-1)]
@@ -344,11 +345,6 @@ def trace_channels(model: ir.Model) -> Trace:
         trace.visit(node)
     trace.end()
     return trace
-
-
-def operand(node: ir.Node, index: int) -> ir.Value | None:
-    """Return an input, None where it is left out."""
-    return node.inputs[index] if index < len(node.inputs) else None
 
 
 def _holds_graph(attribute: ir.Attr) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable
 
 import onnx_ir as ir
 
+from onnx_unipts.graph.nodes import input_at
 from onnx_unipts.graph.normalization.found import EPSILON, Normalization
 
 __all__ = ["insert"]
@@ -49,7 +50,7 @@ def _normalised(graph: ir.Graph, node: ir.Node, taken: set[str | None]) -> Norma
     ir.convenience.replace_all_uses_with(old, output)
     normalise.replace_input_with(0, old)
     graph.insert_after(node, normalise)
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    bias = input_at(node, 2)
     scale_name, bias_name, mean_name, variance_name = (str(t.name) for t in tensors)
     return Normalization(
         str(output.name),
@@ -67,7 +68,7 @@ def _normalised(graph: ir.Graph, node: ir.Node, taken: set[str | None]) -> Norma
 def _eligible(node: ir.Node, weights: Collection[str], unbiased: Collection[str] | None) -> bool:
     if node.op_type != "Conv" or node.domain not in ("", "ai.onnx"):
         return False
-    filters, bias = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
+    filters, bias = node.inputs[1], input_at(node, 2)
     if filters is None or filters.name not in weights or len(filters.uses()) != 1:
         return False
     if bias is None and unbiased is not None and filters.name not in unbiased:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 
 from onnx_unipts.graph.model import StoredTensor
-from onnx_unipts.graph.prunable.nodes import input_at, integers, static_shape
+from onnx_unipts.graph.nodes import input_at, integers, static_shape
 
 __all__ = ["stored_axes"]
 

@@ -10,9 +10,9 @@ import onnx_ir as ir
 
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.model import Scope, StoredTensor, iterate_scopes, node_label, scoped
+from onnx_unipts.graph.nodes import bodies, input_at, static_shape
 from onnx_unipts.graph.prunable.axes import stored_axes
 from onnx_unipts.graph.prunable.names import Exclusion
-from onnx_unipts.graph.prunable.nodes import bodies, input_at, static_shape
 from onnx_unipts.graph.prunable.operands import KINDS, OPERANDS, Operand, in_groups
 from onnx_unipts.graph.prunable.origins import Call, Origins
 from onnx_unipts.graph.prunable.reasons import objection, stored_zero

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from onnx_unipts.graph.prunable.nodes import integers
+from onnx_unipts.graph.nodes import integers
 
 __all__ = ["KINDS", "OPERANDS", "Operand", "in_groups"]
 

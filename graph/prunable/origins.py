@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from onnx_unipts.graph.model import stored_tensors
-from onnx_unipts.graph.prunable.nodes import bodies, input_at, integers
+from onnx_unipts.graph.nodes import bodies, input_at, integers
 
 __all__ = ["Call", "Origins", "Place"]
 

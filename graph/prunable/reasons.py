@@ -8,7 +8,7 @@ import onnx_ir as ir
 
 from onnx_unipts.graph.basis import describe_basis
 from onnx_unipts.graph.model import StoredTensor
-from onnx_unipts.graph.prunable.nodes import input_at
+from onnx_unipts.graph.nodes import input_at
 from onnx_unipts.graph.prunable.operands import Operand
 from onnx_unipts.graph.prunable.weight import PrunableWeight
 

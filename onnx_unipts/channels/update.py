@@ -17,6 +17,7 @@ import onnx_ir as ir
 
 from onnx_unipts.channels.groups import Channels
 from onnx_unipts.graph.model import serialize
+from onnx_unipts.graph.nodes import input_at
 from onnx_unipts.graph.parameters import bind
 from onnx_unipts.targets import Target, expose
 from onnx_unipts.training.ort import inference_session
@@ -119,7 +120,7 @@ def _reader(node: ir.Node) -> _Reader | None:
         return None
     if entering.producer() is None or len(weight.uses()) != 1:
         return None
-    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    bias = input_at(node, 2)
     name = bias.name if bias is not None and bias.is_graph_input() else None
     if bias is not None and (name is None or len(bias.uses()) != 1):
         return None

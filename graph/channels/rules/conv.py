@@ -6,7 +6,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.graph.channels.bias import add_to_bias
-from onnx_unipts.graph.channels.trace import RULES, CannotTraceError, Read, Trace, operand
+from onnx_unipts.graph.channels.trace import RULES, CannotTraceError, Read, Trace
+from onnx_unipts.graph.nodes import input_at
 
 __all__ = ["conv"]
 
@@ -19,7 +20,7 @@ def conv(node: ir.Node, trace: Trace) -> None:
     batch, entering, *positions = trace.axes(node.inputs[0])
     leaving, reading, *kernel = trace.axes(node.inputs[1])
     trace.pin([batch, *positions, *kernel], "a convolution runs over this axis")
-    bias = operand(node, 2)
+    bias = input_at(node, 2)
     if bias is not None:
         trace.tie(leaving, trace.axes(bias)[0], "a bias of a filter that stays")
     trace.give(node.outputs[0], (None, leaving, *[None] * len(positions)))
@@ -84,7 +85,7 @@ def _learn(node: ir.Node, trace: Trace, filters: np.ndarray, groups: int) -> Non
     kernels = _grouped(filters, groups)
     constant = (~kernels.any(axis=3) | usable.reshape(shape)).all(axis=2).reshape(-1)
     sums = (kernels.sum(axis=3) * np.where(usable, values, 0).reshape(shape)).sum(axis=2)
-    bias = operand(node, 2)
+    bias = input_at(node, 2)
     if bias is None:
         added, sure = np.zeros(1), np.ones(1, dtype=bool)
     else:
@@ -109,7 +110,7 @@ def _read(
 
 
 def _may_absorb(node: ir.Node, trace: Trace) -> bool:
-    bias = operand(node, 2)
+    bias = input_at(node, 2)
     return bias is None or trace.constant(bias) is not None
 
 

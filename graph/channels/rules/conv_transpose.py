@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from onnx_unipts.graph.channels.trace import RULES, CannotTraceError, Read, Trace, operand
+from onnx_unipts.graph.channels.trace import RULES, CannotTraceError, Read, Trace
+from onnx_unipts.graph.nodes import input_at
 
 __all__ = ["conv_transpose"]
 
@@ -24,7 +25,7 @@ def conv_transpose(node: ir.Node, trace: Trace) -> None:
     reading, leaving, *kernel = trace.axes(node.inputs[1])
     trace.pin([batch, *positions, *kernel], "a convolution runs over this axis")
     trace.tie(entering, reading, "the channels that enter are not known")
-    bias = operand(node, 2)
+    bias = input_at(node, 2)
     added, sure = np.zeros(1), np.ones(1, dtype=bool)
     if bias is not None:
         trace.tie(leaving, trace.axes(bias)[0], "a bias of a filter that stays")

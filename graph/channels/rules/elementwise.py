@@ -6,7 +6,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.graph.channels.evaluation import evaluate
-from onnx_unipts.graph.channels.trace import RULES, CannotTraceError, Trace, operand
+from onnx_unipts.graph.channels.trace import RULES, CannotTraceError, Trace
+from onnx_unipts.graph.nodes import input_at
 
 __all__ = ["broadcast", "unary"]
 
@@ -95,7 +96,7 @@ def dropout(node: ir.Node, trace: Trace) -> None:
     mask = node.outputs[1] if len(node.outputs) > 1 else None
     if mask is not None and (mask.uses() or mask.is_graph_output()):
         raise CannotTraceError("its mask is used")
-    training = operand(node, 2)
+    training = input_at(node, 2)
     if training is not None and trace.require_constant(training, "mode").any():
         raise CannotTraceError("it is in training mode")
     value = node.inputs[0]

@@ -6,7 +6,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.graph.channels.bias import add_to_bias
-from onnx_unipts.graph.channels.trace import RULES, CannotTraceError, Read, Trace, operand
+from onnx_unipts.graph.channels.trace import RULES, CannotTraceError, Read, Trace
+from onnx_unipts.graph.nodes import input_at
 
 __all__ = ["gemm"]
 
@@ -25,7 +26,7 @@ def gemm(node: ir.Node, trace: Trace) -> None:
     trace.tie(entering, reading, "the channels that enter are not known")
     trace.give(node.outputs[0], (None, leaving))
     alpha, beta = (node.attributes.get_float(name, 1.0) for name in ("alpha", "beta"))
-    bias, added, sure = operand(node, 2), np.zeros(1), np.ones(1, dtype=bool)
+    bias, added, sure = input_at(node, 2), np.zeros(1), np.ones(1, dtype=bool)
     if bias is not None:
         added, sure = _bias(trace, bias, leaving)
     values, known = (np.broadcast_to(a, len(weight)) for a in trace.known_along(node.inputs[0], 1))

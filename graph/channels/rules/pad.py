@@ -6,7 +6,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.graph.channels.bias import set_constant
-from onnx_unipts.graph.channels.trace import RULES, CannotTraceError, Edit, Stays, Trace, operand
+from onnx_unipts.graph.channels.trace import RULES, CannotTraceError, Edit, Stays, Trace
+from onnx_unipts.graph.nodes import input_at
 
 __all__ = ["pad"]
 
@@ -54,7 +55,7 @@ def _filling(node: ir.Node, trace: Trace) -> float | None:
     """Return the value of the new elements, None where they repeat others."""
     if node.attributes.get_string("mode", "constant") != "constant":
         return None
-    value = operand(node, 2)
+    value = input_at(node, 2)
     if value is None:
         return node.attributes.get_float("value", 0.0)
     return float(trace.require_constant(value, "value").reshape(-1)[0])

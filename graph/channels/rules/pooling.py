@@ -7,7 +7,8 @@ import onnx_ir as ir
 
 from onnx_unipts.graph.channels.bias import set_constant
 from onnx_unipts.graph.channels.rules.conv import padded
-from onnx_unipts.graph.channels.trace import RULES, CannotTraceError, Trace, operand
+from onnx_unipts.graph.channels.trace import RULES, CannotTraceError, Trace
+from onnx_unipts.graph.nodes import input_at
 
 __all__ = ["pool", "resize"]
 
@@ -46,7 +47,7 @@ def resize(node: ir.Node, trace: Trace) -> None:
     value = node.inputs[0]
     axes = trace.axes(value)
     chosen = list(node.attributes.get_ints("axes", range(len(axes))))
-    scales = trace.constant(operand(node, 1 if node.op_type == "Upsample" else 2))
+    scales = trace.constant(input_at(node, 1 if node.op_type == "Upsample" else 2))
     before, after = trace.dims(value), trace.dims(node.outputs[0])  # type: ignore[arg-type]
     for place, axis in enumerate(a % len(axes) for a in chosen):
         kept = scales is not None and scales.size > place and scales[place] == 1
@@ -67,7 +68,7 @@ def resize(node: ir.Node, trace: Trace) -> None:
 def _resize_sizes(
     node: ir.Node, trace: Trace, axes: tuple[np.ndarray | None, ...], chosen: list[int]
 ) -> None:
-    value = operand(node, 3)
+    value = input_at(node, 3)
     places = [
         (place, labels)
         for place, axis in enumerate(chosen)

@@ -9,7 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.graph.channels.bias import set_constant
-from onnx_unipts.graph.channels.trace import RULES, CannotTraceError, Edit, Stays, Trace, operand
+from onnx_unipts.graph.channels.trace import RULES, CannotTraceError, Edit, Stays, Trace
+from onnx_unipts.graph.nodes import input_at
 
 __all__ = ["flatten", "reshape", "squeeze", "unsqueeze"]
 
@@ -54,7 +55,7 @@ def unsqueeze(node: ir.Node, trace: Trace) -> None:
 @RULES.register("Reshape")
 def reshape(node: ir.Node, trace: Trace) -> None:
     """The sizes are given, computed in part, or an attribute; a given one shrinks with its axis."""
-    value, target = node.inputs[0], operand(node, 1)
+    value, target = node.inputs[0], input_at(node, 1)
     dims = _dims(trace, value)
     entries = _entries(node, trace, target)
     after = _resolved(trace, node, dims, entries)
@@ -140,7 +141,7 @@ def _replaceable(trace: Trace, target: ir.Value | None, place: int) -> bool:
 def _resize(node: ir.Node, trace: Trace, place: int, labels: np.ndarray) -> Edit:
     def change(stays: Stays) -> None:
         size = int(stays(labels).sum())
-        target = operand(node, 1)
+        target = input_at(node, 1)
         if target is None:
             sizes = list(node.attributes.get_ints("shape", ()))
             sizes[place] = size

@@ -13,8 +13,8 @@ from onnx_unipts.graph.channels.trace import (
     Known,
     Stays,
     Trace,
-    operand,
 )
+from onnx_unipts.graph.nodes import input_at
 
 __all__ = ["slice_", "split"]
 
@@ -94,7 +94,7 @@ def _mover(
             if name in node.attributes:
                 node.attributes[name] = ir.AttrInt64s(name, given)
             else:
-                dtype = trace.require_constant(operand(node, index), name).dtype
+                dtype = trace.require_constant(input_at(node, index), name).dtype
                 set_constant(trace, node, index, np.array(given, dtype=dtype))
 
     return change
