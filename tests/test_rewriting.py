@@ -85,7 +85,7 @@ def test_a_value_read_in_a_branch_is_replaced_there_too():
     body = """
         a = HardSwish (x)
         y = If (c) <then_branch = yes () => (float[2,3,4] t) { t = Relu (a) },
-                    else_branch = no () => (float[2,3,4] f) { f = Neg (a) }>
+                    else_branch = no () => (float[1,1,1] f) { f = ReduceSum (a) }>
     """
     model = model_of(body, "float[2,3,4] x, bool c")
     before = ir.to_proto(model)

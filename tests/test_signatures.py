@@ -293,6 +293,29 @@ def test_weights_in_bfloat16_are_trained_behind_their_cast(tmp_path: Path):
     assert fidelity["after_recovery"]["divergence"] < fidelity["before_recovery"]["divergence"]
 
 
+def test_weights_in_loops_and_branches_are_trained(tmp_path: Path):
+    text = """net (float[N,6] x) => (float[N,6] y) {
+        times = Constant <value_int = 3> ()
+        y = Loop (times, , x) <body = body (int64 i, bool go, float[N,6] h)
+        => (bool on, float[N,6] n) {
+            on = Identity (go)
+            s = ReduceSum <keepdims = 0> (h)
+            zero = Constant <value_float = 0.0> ()
+            c = Greater (s, zero)
+            n = If (c) <
+                then_branch = first () => (float[N,6] p) { p = MatMul (h, w1) },
+                else_branch = second () => (float[N,6] q) { q = MatMul (h, w2) }
+            >
+        }>
+    }"""
+    model = network(text, draw(2, w1=(6, 6), w2=(6, 6)))
+    _, result = compressed(model, tmp_path)
+    assert zeros(result.output) == 36
+    assert result.report["training"]["untrained"] == []
+    fidelity = result.report["fidelity"]
+    assert fidelity["after_recovery"]["divergence"] < fidelity["before_recovery"]["divergence"]
+
+
 def test_where_einsum_has_all_weights_they_are_pruned_and_trained(tmp_path: Path):
     text = """net (float[N,5,6] x) => (float[N,5,4] y) {
         a = Einsum <equation = "bsi,ih->bsh"> (x, w1)

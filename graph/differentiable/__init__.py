@@ -136,10 +136,17 @@ def _replace(
         if value is None or not old.name:
             continue
         value.type = old.type or value.type
-        value.shape = old.shape or value.shape
+        value.shape = _known(old.shape, value.shape)
         old.replace_all_uses_with(value, replace_graph_outputs=True)
         value.name = old.name
     _remove(graph, node)
+
+
+def _known(before: ir.Shape | None, made: ir.Shape | None) -> ir.Shape | None:
+    """Return the shape before, unless only the one that was made has no open axis."""
+    if before is None or (made is not None and made.is_static() and not before.is_static()):
+        return made
+    return before
 
 
 def _remove(graph: ir.Graph, node: ir.Node) -> None:

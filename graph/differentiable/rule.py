@@ -185,6 +185,26 @@ class Builder:
         back = self.Mul(self.Cast(steps, to=ir.DataType.DOUBLE), self._store(np.array(2.0**-30)))
         return self.Cast(back, to=x.dtype or self.dtype)
 
+    def adopt(self, node: ir.Node) -> None:
+        """Take a node that was made elsewhere: names that are free, types and shapes inferred.
+
+        Raises `CannotRewriteError` where the operator does not take what it is given.
+        """
+        node.name = self._names.fresh(f"{self._node.name or self._node.op_type}/{node.op_type}")
+        for index, output in enumerate(node.outputs):
+            output.name = self._names.fresh(f"{node.name}_output_{index}")
+            output.shape = None
+        try:
+            infer(node, self.opset)
+        except Exception as error:
+            raise CannotRewriteError(f"{node.op_type} in it does not fit: {error}") from error
+        self.nodes.append(node)
+
+    def adopt_constant(self, value: ir.Value) -> None:
+        """Take a stored tensor of another graph under a name that is free."""
+        value.name = self._names.fresh(f"{self._node.name or self._node.op_type}/{value.name}")
+        self.initializers.append(value)
+
     def value(self, operand: Any) -> ir.Value | None:
         """Return ``operand`` as a value of the graph, stored as an initializer if a constant."""
         if operand is None or isinstance(operand, ir.Value):
