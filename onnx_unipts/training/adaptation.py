@@ -34,6 +34,9 @@ __all__ = ["adapt_normalizations", "agreement_of"]
 ENTROPY = "adaptation/entropy"
 # Statistics of more samples than these change nothing that can be measured.
 SAMPLES = 2048
+# Samples that show whether the adapted model still answers alike, so many in a run.
+COMPARED_SAMPLES = 512
+COMPARED_BATCH = 64
 
 
 def adapt_normalizations(
@@ -95,7 +98,7 @@ def agreement_of(
         return 1.0
     sessions = [inference_session(student.with_tensors(t)) for t in (student.dense, tensors)]
     same = []
-    for batch in batches_of(data, 64, 512):
+    for batch in batches_of(data, COMPARED_BATCH, COMPARED_SAMPLES):
         ours, theirs = (
             session.run([target.value], batch)[0].argmax(axis=target.axis) for session in sessions
         )
