@@ -61,7 +61,6 @@ def make_differentiable(model: ir.Model) -> list[str]:
     rewrite and cannot be rewritten stays as it is; the logger says why, and `stop_gradients` keeps
     it from standing in the way of the rest.
     """
-    remove_unread_sequences(model.graph)
     names = Names(taken_names(model.graph))
     pending = deque(model.graph)
     log = []
@@ -79,6 +78,7 @@ def make_differentiable(model: ir.Model) -> list[str]:
         _replace(model.graph, node, builder, values)
         pending.extendleft(new for new in reversed(builder.nodes) if new not in builder.right)
         log.append(f"{node.op_type} {node.name}: {_what(rule)}")
+    remove_unread_sequences(model.graph)
     _separate_inputs(model.graph, names)
     return log
 

@@ -5,6 +5,7 @@ import onnx_ir as ir
 
 from onnx_unipts.graph.differentiable.body import inlined, is_true, require_feasible
 from onnx_unipts.graph.differentiable.rule import RULES, Builder, Result
+from onnx_unipts.graph.differentiable.sequence import elements_of
 
 __all__ = ["loop"]
 
@@ -14,11 +15,11 @@ def loop(node: ir.Node, op: Builder) -> Result:
     """The body, as often as it is passed."""
     count, condition, *state = node.inputs
     body = node.attributes["body"].as_graph()
-    if count is None or not op.is_constant(count):
+    times = None if count is None else _passes(op, count)
+    if times is None:
         return "how often it is passed depends on the data"
     if not (is_true(op, condition) and _goes_on(op, body)):
         return "it ends by a condition"
-    times = int(op.constant(count).reshape(()))
     require_feasible(body, times)
     if times < 1:
         return "it is never passed"
@@ -30,6 +31,16 @@ def loop(node: ir.Node, op: Builder) -> Result:
         values, collected = made[: len(values)], made[len(values) :]
         kept.append([op.Unsqueeze(value, [0]) for value in collected])
     return [*values, *(op.Concat(*parts, axis=0) for parts in zip(*kept, strict=True))]
+
+
+def _passes(op: Builder, count: ir.Value) -> int | None:
+    """Return a ``count`` that is stored, or that of the elements of a known sequence."""
+    if op.is_constant(count):
+        return int(op.constant(count).reshape(()))
+    maker = count.producer()
+    if maker is None or maker.op_type != "SequenceLength" or maker.inputs[0] is None:
+        return None
+    return len(elements_of(op, maker.inputs[0]))
 
 
 def _goes_on(op: Builder, body: ir.Graph) -> bool:

@@ -6,6 +6,16 @@ from onnx_unipts.graph.differentiable.rule import Builder, CannotRewriteError
 
 __all__ = ["elements_of", "remove_unread_sequences"]
 
+# The operators that make sequences of which each element is known.
+MAKERS = {
+    "Identity",
+    "SequenceConstruct",
+    "SequenceEmpty",
+    "SequenceErase",
+    "SequenceInsert",
+    "SplitToSequence",
+}
+
 
 def remove_unread_sequences(graph: ir.Graph) -> None:
     """Remove what makes sequences that are no longer outputs: gradient builders stop at them."""
@@ -16,12 +26,28 @@ def remove_unread_sequences(graph: ir.Graph) -> None:
 
 
 def elements_of(op: Builder, sequence: ir.Value) -> list[ir.Value]:
-    """Return the elements of what SequenceConstruct or SplitToSequence made."""
+    """Return the elements of a sequence that is made of tensors one by one, or split."""
     producer = sequence.producer()
-    if producer is not None and producer.op_type == "SequenceConstruct":
-        return [value for value in producer.inputs if value is not None]
-    if producer is None or producer.op_type != "SplitToSequence":
+    kind = "" if producer is None else producer.op_type
+    if producer is None or kind not in MAKERS:
         raise CannotRewriteError(f"it is unknown what the sequence {sequence.name} holds")
+    given = [value for value in producer.inputs if value is not None]
+    if kind in ("SequenceConstruct", "SequenceEmpty"):
+        return given
+    if kind == "SplitToSequence":
+        return _pieces(op, producer)
+    source, *others = given
+    elements = elements_of(op, source)
+    if kind == "SequenceInsert":
+        element, *places = others
+        place = int(op.constant(places[0])) if places else len(elements)
+        return [*elements[:place], element, *elements[place:]]
+    if kind == "SequenceErase":
+        del elements[int(op.constant(others[0])) if others else -1]
+    return elements
+
+
+def _pieces(op: Builder, producer: ir.Node) -> list[ir.Value]:
     x, split = [*producer.inputs, None][:2]
     assert x is not None
     axis = producer.attributes.get_int("axis", 0) % op.rank(x)

@@ -95,7 +95,10 @@ def stop_gradients(model: ir.Model, parameters: Collection[str]) -> list[str]:
     for node in list(graph):
         if reached.isdisjoint(_read(node)):
             continue
-        outputs = [value for value in node.outputs if is_float(value) and _passes_on(value)]
+        floats = [value for value in node.outputs if is_float(value)]
+        sequences = [value for value in floats if isinstance(value.type, ir.SequenceType)]
+        reached.update(sequences)  # stopped where a tensor is taken out
+        outputs = [value for value in floats if value not in sequences and _passes_on(value)]
         reason = node.meta.get("undifferentiable")
         if reason is None and rule_name(node) in DIFFERENTIABLE:
             reached.update(outputs)

@@ -38,6 +38,14 @@ case(
     w=spread(3, 3),
     constants={"o": scalar(0)},
 )
+case(
+    "loop-over-a-sequence",
+    "q = SequenceConstruct (x, w) n = SequenceLength (q) y = Loop (n, , x) <body = b"
+    " (int64 i, bool go, float[2,3] h) => (bool on, float[2,3] r) { on = Identity (go)"
+    " e = SequenceAt (q, i) r = Mul (h, e) }>",
+    x=spread(2, 3),
+    w=spread(2, 3) / 2,
+)
 SCAN = (
     "body = b (float[3] h, float[3] a) => (float[3] n, float[3] k)"
     " { s = Add (h, a) n = Tanh (s) k = Mul (n, w) }>"

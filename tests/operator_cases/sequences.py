@@ -33,6 +33,15 @@ case(
     constants={"i": np.array(1)},
 )
 case(
+    "concat-of-what-was-put-in",
+    "e = SequenceEmpty () a = SequenceInsert (e, x) b = SequenceInsert (a, w)"
+    " c = SequenceInsert (b, x, i) d = SequenceErase (c, j) k = Identity (d)"
+    " y = ConcatFromSequence <axis = 0> (k)",
+    x=spread(2, 3),
+    w=spread(2, 3) / 2,
+    constants={"i": np.array(-1), "j": np.array(0)},
+)
+case(
     "concat-from-sequence",
     "q = SequenceConstruct (x, w) y = ConcatFromSequence <axis = 0, new_axis = 1> (q)",
     x=spread(2, 3),
