@@ -28,6 +28,8 @@ __all__ = ["Finished", "finish", "finish_untrained", "finished", "pruned_exactly
 
 # Statistics of more samples than these change nothing that can be measured.
 RECALIBRATION_SAMPLES = 4096
+# Those of fewer samples at a time are too uncertain, layer after layer.
+RECALIBRATION_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def finished(
         final[name] = pruned_exactly(final[name], mask)
     settings = job.recipe.training
     augment = settings.augment and settings.epochs > 0
-    size = student.divided(settings.batch_size)
+    size = student.divided(max(settings.batch_size, RECALIBRATION_BATCH))
     return final | recalibrate(student, final, job.data, size, samples, job.cores, augment)
 
 
