@@ -15,7 +15,6 @@ from types import ModuleType
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.differentiable import (
@@ -24,7 +23,7 @@ from onnx_unipts.graph.differentiable import (
     stop_gradients,
 )
 from onnx_unipts.graph.errors import UnsupportedModelError
-from onnx_unipts.graph.model import from_proto, is_ort_format, load_model, serialize
+from onnx_unipts.graph.model import is_ort_format, load_model, serialize
 from onnx_unipts.graph.normalization import Normalization
 from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.targets import Target, with_measured
@@ -35,7 +34,6 @@ __all__ = [
     "GradientGraph",
     "GradientSession",
     "InferenceSession",
-    "LossSession",
     "build_gradient_graph",
     "file_session",
     "inference_session",
@@ -99,24 +97,12 @@ class GradientSession:
         statistics = dict(zip(self._statistics, values[count:], strict=True))
         return float(loss), gradients, statistics
 
-
-class LossSession:
-    """Runs that part of a gradient graph that makes the loss: a quarter of the work."""
-
-    def __init__(self, graph: GradientGraph) -> None:
-        """Build the session."""
-        model = from_proto(onnx.load_model_from_string(graph.model))
-        loss = next(value for value in model.graph.outputs if value.name == graph.loss)
-        model.graph.outputs.clear()
-        model.graph.outputs.append(loss)
-        RemoveUnusedNodesPass()(model)
-        self._session = inference_session(serialize(model))
-        self._inputs = {value.name for value in self._session.get_inputs()}
-
-    def run(self, feeds: Mapping[str, np.ndarray]) -> float:
-        """Return the loss."""
+    def loss(self, feeds: Mapping[str, np.ndarray]) -> float:
+        """Return the loss alone, in a quarter of the time."""
         fed = {name: value for name, value in feeds.items() if name in self._inputs}
-        return float(self._session.run(None, fed)[0])
+        options = onnxruntime.RunOptions()
+        options.only_execute_path_to_fetches = True
+        return float(self._session.run([self._graph.loss], fed, options)[0])
 
 
 def inference_session(

@@ -21,7 +21,7 @@ import numpy as np
 from onnx_unipts.graph.differentiable import without_rounding_errors
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.isolation import cause_of_death
-from onnx_unipts.training.ort import GradientGraph, GradientSession, LossSession
+from onnx_unipts.training.ort import GradientGraph, GradientSession
 
 __all__ = ["Check", "check_gradients"]
 
@@ -112,8 +112,8 @@ def _report(sender: Connection, graph: GradientGraph, feeds: dict[str, np.ndarra
 
 def _errors(graph: GradientGraph, feeds: dict[str, np.ndarray]) -> dict[str, float]:
     graph = replace(graph, model=without_rounding_errors(graph.model))
-    _, gradients, _ = GradientSession(graph).run(feeds)
-    session = LossSession(graph)
+    session = GradientSession(graph)
+    _, gradients, _ = session.run(feeds)
     whole = [name for name in graph.parameters if name not in graph.partial]
     picked = np.unique(np.linspace(0, len(whole) - 1, TENSORS).astype(int))
     names = [whole[index] for index in picked] if whole else []
@@ -127,7 +127,7 @@ def _errors(graph: GradientGraph, feeds: dict[str, np.ndarray]) -> dict[str, flo
 
 
 def _error(
-    session: LossSession,
+    session: GradientSession,
     feeds: Mapping[str, np.ndarray],
     name: str,
     gradient: np.ndarray,
@@ -153,7 +153,7 @@ def _error(
         step = change * length
         ends = [(tensor + sign * step * direction).astype(tensor.dtype) for sign in (1, -1)]
         moved = (ends[0].astype(np.float64) - ends[1]) / (2 * step)
-        losses = [session.run({**feeds, name: end}) for end in ends]
+        losses = [session.loss({**feeds, name: end}) for end in ends]
         rounding = ROUNDINGS * EPSILON * max(1.0, *map(abs, losses)) / (2 * step)
         if change < SHORT and rounding > slope:
             shortest = change
