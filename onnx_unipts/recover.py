@@ -25,7 +25,7 @@ from onnx_unipts.reconstruction import reconstruct
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.student import Student, batches_of
 from onnx_unipts.targets import total_divergence
-from onnx_unipts.training.ort import RUNTIME_ERRORS, inference_session
+from onnx_unipts.training.ort import inference_session
 from onnx_unipts.training.recovery import RECOVERIES
 from onnx_unipts.training.self_check import check_gradients
 from onnx_unipts.training.trainer import (
@@ -232,11 +232,7 @@ def _start(job: Job, student: Student, kept: Kept) -> tuple[Mapping[str, np.ndar
     """The tensors that training starts from, and the weights that nothing was done to so far."""
     if not job.recipe.training.reconstruction:
         return student.tensors, list(student.prunable)
-    try:
-        tensors, unfitted = reconstruct(student, kept, job.data, job.cores, job.progress)
-    except RUNTIME_ERRORS as error:
-        job.warn(f"layers are not fitted to their dense outputs: {str(error).splitlines()[0]}")
-        return student.tensors, list(student.prunable)
+    tensors, unfitted = reconstruct(student, kept, job.data, job.cores, job.progress)
     if unfitted and job.recipe.training.epochs == 0:
         job.warn(f"not fitted to its dense outputs: {', '.join(unfitted)}")
     return tensors, unfitted

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from onnx_unipts.calibration import CalibrationData
+from onnx_unipts.graph.errors import UnsupportedModelError
+from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.progress import Progress
 from onnx_unipts.reconstruction.least_squares import masked_least_squares
 from onnx_unipts.reconstruction.linear_layer import linear_layers
@@ -28,7 +30,8 @@ def reconstruct(
     In graph order, so that each layer is fitted to the inputs that the layers before it, already
     sparse, give it, and to the outputs of the dense model: post-training pruning by layer-wise
     calibration (Lazarevich et al., arXiv 2104.15023), solved in closed form. Pruned weights are
-    zero. Masks are those of the student's masking.
+    zero. Masks are those of the student's masking. Where the runtime cannot run what comes before a
+    layer, it is pruned only.
     """
     tensors = dict(student.dense)
     masks = {n: student.masking.mask(n, tensors[n], kept[n]) for n in student.prunable}
@@ -39,11 +42,16 @@ def reconstruct(
     runs = list(student_runs(student, data))  # images are decoded once, not for every layer
     with progress.phase("reconstruction", len(layers)) as phase:
         for name, layer in layers.items():
-            own, cross = paired_moments(student, layer, tensors, runs, cores)
+            phase.advance(1)
             dense = student.dense[name]
+            try:
+                own, cross = isolated(paired_moments, student, layer, tensors, runs, cores)
+            except UnsupportedModelError:
+                tensors[name] = dense * masks[name]
+                others.append(name)
+                continue
             fitted = masked_least_squares(
                 layer.matrix(dense), layer.matrix(masks[name]), own, cross
             )
             tensors[name] = layer.tensor(fitted, dense.shape).astype(np.float32)
-            phase.advance(1)
     return tensors, others

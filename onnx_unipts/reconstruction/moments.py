@@ -22,7 +22,7 @@ BATCH = 64
 # Bytes that samples may take.
 MEMORY = 1 << 28
 # A layer is measured on no more rows than this many times its inputs: deep models are slow to run.
-ROWS_PER_INPUT = 32
+ROWS_PER_INPUT = 12
 
 Tensors = Mapping[str, np.ndarray]
 
