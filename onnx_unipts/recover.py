@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from onnx_unipts.allocation.kept import Kept
+from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.callbacks import Epoch
 from onnx_unipts.course import Course
 from onnx_unipts.evaluation import run_samples
@@ -49,6 +50,8 @@ QUICK_SAMPLES = 512
 ATTEMPTS = 4
 SLOWER = 0.1
 FEW_STEPS = 16
+# One in so many samples judges what layers were fitted to on the others.
+HELD_OUT = 4
 # From this attempt on, and in batches below `SMALLEST_SLICE`, normalisations keep the statistics
 # of the pruned model: those of few samples lead away from it at any rate.
 SETTLED_FROM = 2
@@ -85,10 +88,8 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
     best = untrained[int(np.argmin(distances))]
     if not student.trained or not _check(job, student, kept):
         return best
-    fitted = settings.reconstruction and best is untrained[0]
-    begun = start if fitted else student.tensors
     steps = settings.epochs * (len(job.data) // settings.batch_size)
-    first = int(fitted and steps <= FEW_STEPS)
+    first = int(start is not student.tensors and steps <= FEW_STEPS)
 
     def settle(attempt: int, state: Checkpoint, samples: int = RECALIBRATION_SAMPLES) -> Recovery:
         return _settled(job, _learner(job, student, attempt), state, kept, samples)
@@ -99,7 +100,7 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
     for attempt in range(max(_attempt(run), first), ATTEMPTS):
         rate = settings.learning_rate * SLOWER**attempt
         learner = _learner(job, student, attempt)
-        begin = begun if learner is student else best.tensors
+        begin = start if learner is student else best.tensors
         course.add(attempt, Checkpoint(0, dict(begin)))
         state, unreached = _trained(job, run, learner, kept, begin, attempt, rate, course)
         recovery = settle(attempt, state)
@@ -156,8 +157,9 @@ class _DivergenceFromDense:
     From the dense model as it teaches: with the same statistics.
     """
 
-    def __init__(self, job: Job, student: Student) -> None:
-        self._student, self._cores, self._data = student, job.cores, job.data
+    def __init__(self, job: Job, student: Student, data: CalibrationData | None = None) -> None:
+        self._student, self._cores = student, job.cores
+        self._data = job.data if data is None else data
         statistics = job.recipe.training.teacher_statistics
         self._dense = self._run(student.teacher(statistics))
 
@@ -229,13 +231,31 @@ def _is_finite(state: Checkpoint) -> bool:
 
 
 def _start(job: Job, student: Student, kept: Kept) -> tuple[Mapping[str, np.ndarray], list[str]]:
-    """The tensors that training starts from, and the weights that nothing was done to so far."""
-    if not job.recipe.training.reconstruction:
-        return student.tensors, list(student.prunable)
-    tensors, unfitted = reconstruct(student, kept, job.data, job.cores, job.progress)
-    if unfitted and job.recipe.training.epochs == 0:
-        job.warn(f"not fitted to its dense outputs: {', '.join(unfitted)}")
-    return tensors, unfitted
+    """The tensors that training starts from, and the weights that nothing was done to so far.
+
+    Where layers are fitted, that has to show on samples that they were not fitted to.
+    """
+    dense = student.tensors, list(student.prunable)
+    settings = job.recipe.training
+    if not settings.reconstruction:
+        return dense
+    if settings.epochs == 0:
+        tensors, unfitted = reconstruct(student, kept, job.data, job.cores, job.progress)
+        if unfitted:
+            job.warn(f"not fitted to its dense outputs: {', '.join(unfitted)}")
+        return tensors, unfitted
+    fitted_to, held_out = job.data.split(max(len(job.data) // HELD_OUT, 1), job.recipe.seed)
+    tensors, unfitted = reconstruct(student, kept, fitted_to, job.cores, job.progress)
+    divergence_of = _DivergenceFromDense(job, student, held_out)
+    fitted, *others = (
+        divergence_of(each.tensors)
+        for begin in (tensors, student.tensors)
+        for each in _untrained(job, student, begin, kept)
+    )
+    if fitted < min(others):
+        return tensors, unfitted
+    job.progress.message("layers fitted one by one do no better on samples held out: not used")
+    return dense
 
 
 def _require_finite(state: Checkpoint, learning_rate: float) -> None:
