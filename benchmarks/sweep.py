@@ -179,7 +179,7 @@ def _check(path: Path, written: Path, sparsity: float) -> dict[str, Any]:
     # What was cut out with dead channels counts as zero.
     left = [(stored[w.key].numpy(), w.zero) for w in weights if w.key in stored]
     kept = sum(np.count_nonzero(tensor != zero) for tensor, zero in left)
-    found["exact"] = count - kept == int(sparsity * count)
+    found["exact"] = bool(count - kept == int(sparsity * count))
     found["signature"] = _signature(dense) == _signature(sparse)
     found["versions"] = (dense.ir_version, dict(dense.opset_imports)) == (
         sparse.ir_version,

@@ -24,6 +24,8 @@ TOLERANCE = 1e-5
 HALF_TOLERANCE = 1e-2
 # What is pruned by channels was never written otherwise: there is no other file to equal.
 CUT_TOLERANCE = 1e-3
+# One in so many channels has to go for a file to get other shapes than the user's unasked.
+LEAST_SHARE = 4
 
 
 def without_dead_channels(
@@ -33,16 +35,18 @@ def without_dead_channels(
 
     It is verified on ``batch``: where an output would change, relative to its largest value, by
     more than 1e-5, or 1e-2 in half precision, the model stays as it is, with a warning. Where they
-    are to stay, they are counted all the same; None stands for a pattern that they belong to.
+    are to stay, they are counted all the same, and unless asked for so are fewer than a quarter of
+    all channels; None stands for a pattern that they belong to.
     """
     if not job.pattern.survives_removal:
         return model, None
     smaller = model.clone()
+    unasked = job.recipe.eliminate_dead_channels is None and not job.pattern.whole_model
     try:
         eliminated = eliminate_dead_channels(smaller)
         if not eliminated.removed:
             return model, eliminated
-        if not job.eliminates:
+        if not job.eliminates or (unasked and _few(eliminated)):
             return model, replace(eliminated, removed=0, shapes={})
         difference = largest_difference(job, model, smaller, batch)
     except Exception as error:  # the finished model must not be lost to an unforeseen graph
@@ -50,6 +54,14 @@ def without_dead_channels(
     if difference <= tolerance(job):
         return smaller, eliminated
     return model, _kept(job, f"an output would change by {difference:.1e} without them", eliminated)
+
+
+def _few(eliminated: Elimination) -> bool:
+    """Tell whether too few channels would go for anything to gain by it.
+
+    Live weights that only they read would go with them: more zeros than were asked for.
+    """
+    return eliminated.removed * LEAST_SHARE < eliminated.channels
 
 
 def _kept(job: Job, reason: str, eliminated: Elimination | None = None) -> Elimination | None:

@@ -466,10 +466,8 @@ PRUNED = {
 def compressed(tmp_path: Path, **options) -> api.Result:
     path = saved(network(CLASSIFIER, classifier_tensors()), tmp_path)
     settings = PRUNED | options.pop("settings", {})
-    options = {"format": "dense"} | options
-    return api.compress(
-        path, sparsity=0.9, settings=settings, data={"x": images()}, jobs=1, **options
-    )
+    options = {"format": "dense", "sparsity": 0.9} | options
+    return api.compress(path, settings=settings, data={"x": images()}, jobs=1, **options)
 
 
 def test_compress_removes_dead_channels_and_reports_them(tmp_path: Path):
@@ -496,11 +494,23 @@ def test_compress_removes_dead_channels_and_reports_them(tmp_path: Path):
     assert json.loads((cut.run_dir / "report.json").read_text())["dead_channels"] == facts
 
 
-def test_by_default_channels_go_and_evaluate_counts_what_went_as_zeros(tmp_path: Path):
+def test_by_default_a_few_channels_stay_and_the_zeros_in_the_file_are_those_asked_for(
+    tmp_path: Path,
+):
     sparse = compressed(tmp_path, format=None)
     assert sparse.output is not None
     facts = sparse.report["dead_channels"]
-    assert facts["removed"] > 0
+    assert 0 < facts["dead"] < facts["channels"] / 4
+    assert facts["removed"] == 0
+    counted = api.evaluate(tmp_path / "m.onnx", sparse.output, data={"x": images()}, jobs=1)
+    assert counted["sparsity"]["zeros"] == sparse.report["sparsity"]["zeros"]
+
+
+def test_by_default_many_channels_go_and_evaluate_counts_what_went_as_zeros(tmp_path: Path):
+    sparse = compressed(tmp_path, format=None, sparsity=0.97)
+    assert sparse.output is not None
+    facts = sparse.report["dead_channels"]
+    assert facts["removed"] >= facts["channels"] / 4
     counted = api.evaluate(tmp_path / "m.onnx", sparse.output, data={"x": images()}, jobs=1)
     assert counted["sparsity"]["weights"] == sparse.report["sparsity"]["weights"]
     assert counted["sparsity"]["zeros"] >= sparse.report["sparsity"]["zeros"]

@@ -203,8 +203,8 @@ method_options = _group(
         "--eliminate-dead-channels/--no-eliminate-dead-channels",
         default=None,
         help="Remove channels that nothing depends on after training; the outputs stay the same. "
-        "Default: on, but not with N:M and blocks, which would fall apart, nor in dense format, "
-        "where all weights keep their shapes.",
+        "Default: where a quarter of them or more would go, but not with N:M and blocks, which "
+        "would fall apart, nor in dense format, where all weights keep their shapes.",
     ),
     *_WEIGHTS,
     _method(

@@ -29,8 +29,8 @@ class Recipe(Section):
     )
     eliminate_dead_channels: bool | None = Field(
         default=None,
-        description="Remove channels that are dead after training; if unset, where the pattern "
-        "stays whole and the format is not dense.",
+        description="Remove channels that are dead after training; if unset, where they are a "
+        "quarter of all or more, the pattern stays whole and the format is not dense.",
     )
     criterion: str = Field(
         default="magnitude", description="Which weights of a layer stay: a criterion's name."
