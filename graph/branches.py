@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
-__all__ = ["conditions", "with_branches_taken"]
+__all__ = ["conditions", "take_apart", "with_branches_taken"]
 
 
 def conditions(model: ir.Model) -> list[str]:
@@ -49,19 +49,25 @@ def _condition(node: ir.Node) -> str:
     return "" if value is None else str(value.name)
 
 
+def take_apart(graph: ir.Graph) -> tuple[list[ir.Value], list[ir.Node], list[ir.Value]]:
+    """Empty ``graph``, in place; return the initializers, nodes and outputs that it had."""
+    initializers, nodes, outputs = [*graph.initializers.values()], [*graph], [*graph.outputs]
+    for value in initializers:
+        del graph.initializers[str(value.name)]
+    graph.outputs.clear()
+    graph.remove(nodes)
+    return initializers, nodes, outputs
+
+
 def _inline(model: ir.Model, node: ir.Node, branch: ir.Graph) -> None:
     """Put the nodes of ``branch`` in place of ``node``, under names that are free."""
     graph = model.graph
     taken = {str(value.name) for value in graph.inputs} | set(graph.initializers)
     taken |= {str(value.name) for other in graph.all_nodes() for value in other.outputs}
-    for initializer in list(branch.initializers.values()):
-        del branch.initializers[str(initializer.name)]
+    initializers, moved, results = take_apart(branch)
+    for initializer in initializers:
         initializer.name = _free(f"{node.name}/{initializer.name}", taken)
         graph.register_initializer(initializer)
-    results = list(branch.outputs)
-    branch.outputs.clear()
-    moved = list(branch)
-    branch.remove(moved)
     for inner in moved:
         for value in inner.outputs:
             value.name = _free(f"{node.name}/{value.name}", taken)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
+from onnx_unipts.graph.branches import take_apart
 from onnx_unipts.graph.differentiable.rule import Builder, CannotRewriteError
 
 __all__ = ["inlined", "is_true", "require_feasible"]
@@ -17,13 +18,9 @@ def inlined(op: Builder, body: ir.Graph, arguments: Sequence[ir.Value]) -> list[
     copy = body.clone(allow_outer_scope_values=True)
     for value, argument in zip(copy.inputs, arguments, strict=True):
         value.replace_all_uses_with(argument, replace_graph_outputs=True)
-    for value in list(copy.initializers.values()):
-        del copy.initializers[str(value.name)]
+    initializers, nodes, results = take_apart(copy)
+    for value in initializers:
         op.adopt_constant(value)
-    results = list(copy.outputs)
-    copy.outputs.clear()
-    nodes = list(copy)
-    copy.remove(nodes)
     for node in nodes:
         op.adopt(node)
     return results
