@@ -48,7 +48,7 @@ def estimate(job: Job) -> dict[str, Any]:
     once = _seconds_per_sample(job)
     search = SEARCHED * once * _searched_samples(job) / job.cores
     settings = job.recipe.training
-    steps = settings.epochs * (len(job.data) // settings.batch_size)
+    steps = settings.steps(len(job.data))
     adapted = 0 if job.synthetic or settings.epochs == 0 else settings.adaptation
     samples = (TRAINED * steps + ADAPTED * adapted) * settings.batch_size
     training = once * samples / job.replicas + STEP_SECONDS * (steps + adapted)

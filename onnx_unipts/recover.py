@@ -49,6 +49,7 @@ QUICK_SAMPLES = 512
 # The attempts at training, each at a tenth of the learning rate before.
 ATTEMPTS = 4
 SLOWER = 0.1
+# In so few steps the first rate only leads away from layers that were fitted.
 FEW_STEPS = 16
 # One in so many samples judges what layers were fitted to on the others.
 HELD_OUT = 4
@@ -75,12 +76,10 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
 
     The last attempts, and all where batches are too small to normalise by, train the pruned model
     as it would be written untrained: with its statistics, and on its outputs alone. Where layers
-    were fitted and steps are few, the first rate would only lead away.
+    were fitted and steps are few, the first rate is left out.
     """
     settings = job.recipe.training
-    start, unfitted = _start(job, student, kept)
-    untrained = _untrained(job, student, start, kept)
-    untrained[0] = untrained[0]._replace(untrained=unfitted)
+    start, untrained = _start(job, student, kept)
     if settings.epochs == 0:
         return untrained[0]
     divergence_of = _DivergenceFromDense(job, student)
@@ -88,8 +87,8 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
     best = untrained[int(np.argmin(distances))]
     if not student.trained or not _check(job, student, kept):
         return best
-    steps = settings.epochs * (len(job.data) // settings.batch_size)
-    first = int(start is not student.tensors and steps <= FEW_STEPS)
+    few = settings.steps(len(job.data)) <= FEW_STEPS
+    first = int(start is not student.tensors and few)
 
     def settle(attempt: int, state: Checkpoint, samples: int = RECALIBRATION_SAMPLES) -> Recovery:
         return _settled(job, _learner(job, student, attempt), state, kept, samples)
@@ -117,15 +116,12 @@ def _learner(job: Job, student: Student, attempt: int) -> Student:
     return replace(student, normalizations=(), features=())
 
 
-def _untrained(
-    job: Job, student: Student, start: Mapping[str, np.ndarray], kept: Kept
-) -> list[Recovery]:
-    """Return what training starts from with the statistics that belong to it, and the old ones."""
-    settled = _settled(job, student, Checkpoint(0, dict(start)), kept)
+def _pruned(student: Student, kept: Kept) -> Recovery:
+    """Return the dense tensors pruned, with the statistics that they had."""
     dense, masking = student.dense, student.masking
     masks = {name: masking.mask(name, dense[name], kept[name]) for name in student.prunable}
     pruned = {name: pruned_exactly(dense[name], mask) for name, mask in masks.items()}
-    return [settled, Recovery({**dense, **pruned}, kept, [], list(student.prunable))]
+    return Recovery({**dense, **pruned}, kept, [], list(student.prunable))
 
 
 def _settled(
@@ -230,32 +226,41 @@ def _is_finite(state: Checkpoint) -> bool:
     return finite and bool(np.isfinite(state.losses).all())
 
 
-def _start(job: Job, student: Student, kept: Kept) -> tuple[Mapping[str, np.ndarray], list[str]]:
-    """The tensors that training starts from, and the weights that nothing was done to so far.
+def _start(
+    job: Job, student: Student, kept: Kept
+) -> tuple[Mapping[str, np.ndarray], list[Recovery]]:
+    """The tensors that training starts from, and what can be written without it.
 
-    Where layers are fitted, that has to show on samples that they were not fitted to.
+    That is, with the statistics that belong to it, and the dense model pruned, with the old ones.
+    Where layers are fitted before training, that has to show on samples that they were not fitted
+    to.
     """
-    dense = student.tensors, list(student.prunable)
     settings = job.recipe.training
+    pruned = _pruned(student, kept)
+    if settings.reconstruction and settings.epochs == 0:
+        tensors, fitted = _fitted(job, student, kept, job.data)
+        if fitted.untrained:
+            job.warn(f"not fitted to its dense outputs: {', '.join(fitted.untrained)}")
+        return tensors, [fitted, pruned]
+    plain = [_settled(job, student, Checkpoint(0, dict(student.tensors)), kept), pruned]
     if not settings.reconstruction:
-        return dense
-    if settings.epochs == 0:
-        tensors, unfitted = reconstruct(student, kept, job.data, job.cores, job.progress)
-        if unfitted:
-            job.warn(f"not fitted to its dense outputs: {', '.join(unfitted)}")
-        return tensors, unfitted
+        return student.tensors, plain
     fitted_to, held_out = job.data.split(max(len(job.data) // HELD_OUT, 1), job.recipe.seed)
-    tensors, unfitted = reconstruct(student, kept, fitted_to, job.cores, job.progress)
+    tensors, fitted = _fitted(job, student, kept, fitted_to)
     divergence_of = _DivergenceFromDense(job, student, held_out)
-    fitted, *others = (
-        divergence_of(each.tensors)
-        for begin in (tensors, student.tensors)
-        for each in _untrained(job, student, begin, kept)
-    )
-    if fitted < min(others):
-        return tensors, unfitted
+    if divergence_of(fitted.tensors) < min(divergence_of(each.tensors) for each in plain):
+        return tensors, [fitted, pruned]
     job.progress.message("layers fitted one by one do no better on samples held out: not used")
-    return dense
+    return student.tensors, plain
+
+
+def _fitted(
+    job: Job, student: Student, kept: Kept, data: CalibrationData
+) -> tuple[dict[str, np.ndarray], Recovery]:
+    """The tensors with each layer fitted on ``data``, and what they make without training."""
+    tensors, unfitted = reconstruct(student, kept, data, job.cores, job.progress)
+    settled = _settled(job, student, Checkpoint(0, dict(tensors)), kept)
+    return tensors, settled._replace(untrained=unfitted)
 
 
 def _require_finite(state: Checkpoint, learning_rate: float) -> None:

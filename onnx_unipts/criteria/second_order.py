@@ -6,7 +6,6 @@ import numpy as np
 
 from onnx_unipts.criteria.criterion import CRITERIA, Evidence, ScaledMagnitude
 from onnx_unipts.criteria.wanda import warn_of_others
-from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.patterns.masking import Scores
 from onnx_unipts.reconstruction import damped, input_moments, linear_layers
 
@@ -21,7 +20,7 @@ def second_order(evidence: Evidence) -> Scores:
     """
     student = evidence.student
     layers = linear_layers(student)
-    moments = isolated(input_moments, student, layers, student.dense, evidence.data, evidence.cores)
+    moments = input_moments(student, layers, student.dense, evidence.data, evidence.cores)
     factors = {}
     for name, layer in layers.items():
         inverse = np.linalg.inv(damped(moments[name]))

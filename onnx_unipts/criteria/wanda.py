@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from onnx_unipts.criteria.criterion import CRITERIA, Evidence, ScaledMagnitude
-from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.patterns.masking import Scores
 from onnx_unipts.reconstruction import input_moments, linear_layers
 
@@ -19,7 +18,7 @@ def wanda(evidence: Evidence) -> Scores:
     """
     student = evidence.student
     layers = linear_layers(student)
-    moments = isolated(input_moments, student, layers, student.dense, evidence.data, evidence.cores)
+    moments = input_moments(student, layers, student.dense, evidence.data, evidence.cores)
     factors = {}
     for name, layer in layers.items():
         squares = np.einsum("gkk->gk", moments[name])[:, None, :]

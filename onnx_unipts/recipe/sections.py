@@ -151,6 +151,10 @@ class Training(Section):
     )
     augment: bool = Field(default=True, description="Shift and flip images.")
 
+    def steps(self, samples: int) -> int:
+        """Return the number of steps of all epochs over ``samples``: of whole batches."""
+        return self.epochs * (samples // self.batch_size)
+
 
 class Preprocessing(Section):
     """How files become a model's inputs (`onnx_unipts.calibration.Preprocessing`)."""

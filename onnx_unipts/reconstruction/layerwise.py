@@ -8,7 +8,6 @@ import numpy as np
 
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.graph.errors import UnsupportedModelError
-from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.progress import Progress
 from onnx_unipts.reconstruction.least_squares import masked_least_squares
 from onnx_unipts.reconstruction.linear_layer import linear_layers
@@ -45,7 +44,7 @@ def reconstruct(
             phase.advance(1)
             dense = student.dense[name]
             try:
-                own, cross = isolated(paired_moments, student, layer, tensors, runs, cores)
+                own, cross = paired_moments(student, layer, tensors, runs, cores)
             except UnsupportedModelError:
                 tensors[name] = dense * masks[name]
                 others.append(name)

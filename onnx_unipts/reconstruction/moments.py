@@ -10,6 +10,7 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.graph import normalization
+from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import serialize
 from onnx_unipts.reconstruction.linear_layer import LinearLayer
 from onnx_unipts.student import Student, batches_of
@@ -49,10 +50,19 @@ def input_moments(
 ) -> dict[str, np.ndarray]:
     """Return mean(x x^T) of the rows x that enter each of ``layers``, float64 (groups, K, K).
 
-    The student runs with ``tensors``, normalised by the statistics of each batch.
+    The student runs with ``tensors``, normalised by the statistics of each batch, in a process of
+    its own; raises `UnsupportedModelError` where the runtime cannot.
     """
-    if not layers:
-        return {}
+    return isolated(_input_moments, student, layers, tensors, data, cores) if layers else {}
+
+
+def _input_moments(
+    student: Student,
+    layers: Mapping[str, LinearLayer],
+    tensors: Tensors,
+    data: CalibrationData,
+    cores: int,
+) -> dict[str, np.ndarray]:
     observed = list(dict.fromkeys(layer.data for layer in layers.values()))
     session = _observer(student, observed, cores)
     sums: dict[str, Any] = dict.fromkeys(layers, 0.0)
@@ -77,8 +87,15 @@ def paired_moments(
     """Return mean(y y^T) and mean(x y^T), both float64 (groups, K, K), of what enters ``layer``.
 
     x are the rows of the dense model, y those of the student with ``tensors``; ``runs`` is what
-    both are fed, as `student_runs` gives it.
+    both are fed, as `student_runs` gives it. In a process of its own; raises
+    `UnsupportedModelError` where the runtime cannot.
     """
+    return isolated(_paired_moments, student, layer, tensors, runs, cores)
+
+
+def _paired_moments(
+    student: Student, layer: LinearLayer, tensors: Tensors, runs: Iterable[Tensors], cores: int
+) -> tuple[np.ndarray, np.ndarray]:
     session = _observer(student, [layer.data], cores)
     own: Any = 0.0
     cross: Any = 0.0

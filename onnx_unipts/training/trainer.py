@@ -170,7 +170,7 @@ class Trainer:
     @property
     def steps(self) -> int:
         """Number of steps of all epochs."""
-        return self._settings.epochs * self.steps_per_epoch
+        return self._settings.steps(len(self._data))
 
     def epochs(self, start: Checkpoint, progress: Progress) -> Iterator[Checkpoint]:
         """Train on from ``start``, whose arrays change in place; yield the state of every epoch."""
