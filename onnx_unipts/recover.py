@@ -43,7 +43,7 @@ __all__ = ["Recovery", "recover"]
 CHECK_BATCH = 4
 # Samples on which training is judged, so many in a run.
 COMPARED_SAMPLES = 256
-COMPARED_BATCH = 128
+COMPARED_BATCH = 16
 # Samples of the statistics with which the model is measured in between.
 QUICK_SAMPLES = 512
 # The attempts at training, each at a tenth of the learning rate before.
@@ -51,6 +51,8 @@ ATTEMPTS = 4
 SLOWER = 0.1
 # In so few steps the first rate only leads away from layers that were fitted.
 FEW_STEPS = 16
+# So few that led so many times as far away as there was to go would do so at the next rate as well.
+FAR = 2
 # One in so many samples judges what layers were fitted to on the others.
 HELD_OUT = 4
 # From this attempt on, and in batches below `SMALLEST_SLICE`, normalisations keep the statistics
@@ -75,8 +77,8 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
     """Train; at lower learning rates again where that leads away from the dense model.
 
     The last attempts, and all where batches are too small to normalise by, train the pruned model
-    as it would be written untrained: with its statistics, and on its outputs alone. Where layers
-    were fitted and steps are few, the first rate is left out.
+    as it would be written untrained: with its statistics, and on its outputs alone. Where steps are
+    few, the first rate is left out for fitted layers, and the next for one that led far away.
     """
     settings = job.recipe.training
     start, untrained = _start(job, student, kept)
@@ -96,16 +98,20 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
     course = Course(
         job, run, student, lambda number, state: settle(number, state, QUICK_SAMPLES).tensors
     )
-    for attempt in range(max(_attempt(run), first), ATTEMPTS):
+    attempt = max(_attempt(run), first)
+    while attempt < ATTEMPTS:
         rate = settings.learning_rate * SLOWER**attempt
         learner = _learner(job, student, attempt)
         begin = start if learner is student else best.tensors
         course.add(attempt, Checkpoint(0, dict(begin)))
         state, unreached = _trained(job, run, learner, kept, begin, attempt, rate, course)
         recovery = settle(attempt, state)
-        if divergence_of(recovery.tensors) <= min(distances):
+        distance = divergence_of(recovery.tensors)
+        if distance <= min(distances):
             return recovery._replace(untrained=unreached, history=course.of(attempt))
         job.warn(f"at a learning rate of {rate:g} training leads away from the dense model")
+        skipped = few and distance > FAR * min(distances) and attempt + 2 < ATTEMPTS
+        attempt += 2 if skipped else 1
     return best
 
 
@@ -144,7 +150,9 @@ def _name_untrained(job: Job, student: Student, trainer: Trainer) -> None:
     cut = [name for name in trainer.unreached if name in student.prunable]
     if cut:
         nodes = f", cut off by {', '.join(trainer.stopped)}" if trainer.stopped else ""
-        job.warn(f"no gradient reaches {', '.join(cut)}: pruned without training{nodes}")
+        text = f"no gradient reaches {', '.join(cut)}: pruned without training{nodes}"
+        if text not in job.warnings:
+            job.warn(text)
 
 
 class _DivergenceFromDense:
@@ -196,8 +204,7 @@ def _trained(
     give_back()
     trainer = Trainer(student, kept, job.data, settings, job.recipe.seed, job.replicas)
     trainer.learning_rate = rate
-    if attempt == _attempt(run):
-        _name_untrained(job, student, trainer)
+    _name_untrained(job, student, trainer)
     unreached = list(trainer.unreached)
     state = _load_state(run) if _attempt(run) == attempt else None
     state = state or Checkpoint(0, {name: tensor.copy() for name, tensor in start.items()})

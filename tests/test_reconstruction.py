@@ -24,6 +24,7 @@ from onnx_unipts.reconstruction import (
     linear_layers,
     masked_least_squares,
     reconstruct,
+    walk,
 )
 from onnx_unipts.student import Student, build_student
 
@@ -233,6 +234,36 @@ def test_a_reconstructed_model_is_nearer_to_the_dense_one_than_a_pruned_one(conv
 def evidence(prepared: tuple[Student, CalibrationData], seed: int = 0) -> Evidence:
     student, data = prepared
     return Evidence(student, data, SETTINGS, seed, 1, lambda text: pytest.fail(text))
+
+
+RESIDUAL = """net (float[N,8,6,6] x) => (float[N,4] y) {
+    c1 = Conv <pads = [1,1,1,1]> (x, w1)
+    r1 = Relu (c1)
+    c2 = Conv <pads = [1,1,1,1]> (r1, w2)
+    a = Add (c2, x)
+    r2 = Relu (a)
+    p = GlobalAveragePool (r2)
+    f = Flatten (p)
+    t = Transpose <perm = [1,0]> (w3)
+    h = MatMul (f, t)
+    g = Mul (h, f)
+    y = MatMul (g, w4)
+}"""
+
+
+def test_what_was_computed_on_the_way_is_what_a_run_from_the_inputs_computes(
+    monkeypatch, tmp_path: Path
+):
+    tensors = draw(0, w1=(8, 8, 3, 3), w2=(8, 8, 3, 3), w3=(8, 8), w4=(8, 4))
+    student, data = prepared(network(RESIDUAL, tensors), tmp_path, draw(1, x=(64, 8, 6, 6))["x"])
+    kept = {name: student.dense[name].size // 2 for name in student.prunable}
+    on_the_way, others = reconstruct(student, kept, data, 1, Quiet())
+    assert not others
+    monkeypatch.setattr(walk, "MEMORY", 0)
+    from_the_inputs, _ = reconstruct(student, kept, data, 1, Quiet())
+    for name in student.prunable:
+        assert np.abs(on_the_way[name] - student.dense[name]).max() > 0.01
+        np.testing.assert_allclose(on_the_way[name], from_the_inputs[name], atol=1e-4)
 
 
 def test_wanda_weighs_by_the_root_mean_square_of_the_input(convolutional):

@@ -3,7 +3,7 @@
 from onnx_unipts.reconstruction.layerwise import reconstruct
 from onnx_unipts.reconstruction.least_squares import damped, masked_least_squares
 from onnx_unipts.reconstruction.linear_layer import LinearLayer, linear_layers
-from onnx_unipts.reconstruction.moments import input_moments, paired_moments
+from onnx_unipts.reconstruction.moments import input_moments
 
 __all__ = [
     "LinearLayer",
@@ -11,6 +11,5 @@ __all__ = [
     "input_moments",
     "linear_layers",
     "masked_least_squares",
-    "paired_moments",
     "reconstruct",
 ]

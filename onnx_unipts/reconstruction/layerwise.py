@@ -11,7 +11,8 @@ from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.progress import Progress
 from onnx_unipts.reconstruction.least_squares import masked_least_squares
 from onnx_unipts.reconstruction.linear_layer import linear_layers
-from onnx_unipts.reconstruction.moments import paired_moments, student_runs
+from onnx_unipts.reconstruction.moments import student_runs
+from onnx_unipts.reconstruction.walk import Walk
 from onnx_unipts.student import Student
 
 __all__ = ["reconstruct"]
@@ -38,13 +39,13 @@ def reconstruct(
     others = [name for name in student.prunable if name not in layers]
     for name in others:
         tensors[name] = tensors[name] * masks[name]
-    runs = list(student_runs(student, data))  # images are decoded once, not for every layer
+    walk = Walk(student, list(student_runs(student, data)), cores)
     with progress.phase("reconstruction", len(layers)) as phase:
         for name, layer in layers.items():
             phase.advance(1)
             dense = student.dense[name]
             try:
-                own, cross = paired_moments(student, layer, tensors, runs, cores)
+                own, cross = walk.moments(name, layer, tensors)
             except UnsupportedModelError:
                 tensors[name] = dense * masks[name]
                 others.append(name)

@@ -14,7 +14,7 @@ from onnx_unipts.graph.parameters import PASSED
 from onnx_unipts.patterns import Layout
 from onnx_unipts.student import Student
 
-__all__ = ["LinearLayer", "linear_layers"]
+__all__ = ["LinearLayer", "linear_layers", "only_use"]
 
 # Output positions per batch whose inputs are looked at; more change nothing that can be measured.
 POSITIONS = 64
@@ -112,7 +112,7 @@ def linear_layers(student: Student) -> dict[str, LinearLayer]:
     layers = {}
     for name in student.prunable:
         layout = student.masking.layouts.get(name)
-        use = _only_use(inputs[name])
+        use = only_use(inputs[name])
         if layout is None or layout.in_axis is None or layout.out_axis is None or use is None:
             continue
         node, index = use
@@ -126,11 +126,11 @@ def linear_layers(student: Student) -> dict[str, LinearLayer]:
         if layer is not None:
             layers[name] = layer
     order = {node: place for place, node in enumerate(student.model.graph)}
-    uses = {name: _only_use(inputs[name]) for name in layers}
+    uses = {name: only_use(inputs[name]) for name in layers}
     return dict(sorted(layers.items(), key=lambda item: order[uses[item[0]][0]]))  # type: ignore[index]
 
 
-def _only_use(value: ir.Value) -> tuple[ir.Node, int] | None:
+def only_use(value: ir.Value) -> tuple[ir.Node, int] | None:
     """Return node and index of the one use of ``value``, behind operators that rearrange it."""
     while True:
         uses = list(value.uses())

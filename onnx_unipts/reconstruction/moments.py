@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,14 +16,12 @@ from onnx_unipts.reconstruction.linear_layer import LinearLayer
 from onnx_unipts.student import Student, batches_of
 from onnx_unipts.training.ort import inference_session
 
-__all__ = ["input_moments", "paired_moments", "student_runs"]
+__all__ = ["input_moments", "product_of", "run_session", "student_runs"]
 
 SAMPLES = 1024
 BATCH = 64
 # Bytes that samples may take.
 MEMORY = 1 << 28
-# A layer is measured on no more rows than this many times its inputs: deep models are slow to run.
-ROWS_PER_INPUT = 12
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -69,52 +67,16 @@ def _input_moments(
     counts = dict.fromkeys(layers, 0)
     rng = np.random.default_rng(0)
     for batch in student_runs(student, data, SAMPLES // 2):
-        seen = _run(session, tensors, batch)
+        seen = run_session(session, {**tensors, **batch})
         for name, layer in layers.items():
             rows = layer.rows(seen[layer.data], rng)
-            sums[name] = sums[name] + _product(rows, rows)
+            sums[name] = sums[name] + product_of(rows, rows)
             counts[name] += rows.shape[1]
     return {name: sums[name] / counts[name] for name in layers}
 
 
-def paired_moments(
-    student: Student,
-    layer: LinearLayer,
-    tensors: Tensors,
-    runs: Iterable[Tensors],
-    cores: int = 1,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean(y y^T) and mean(x y^T), both float64 (groups, K, K), of what enters ``layer``.
-
-    x are the rows of the dense model, y those of the student with ``tensors``; ``runs`` is what
-    both are fed, as `student_runs` gives it. In a process of its own; raises
-    `UnsupportedModelError` where the runtime cannot.
-    """
-    return isolated(_paired_moments, student, layer, tensors, runs, cores)
-
-
-def _paired_moments(
-    student: Student, layer: LinearLayer, tensors: Tensors, runs: Iterable[Tensors], cores: int
-) -> tuple[np.ndarray, np.ndarray]:
-    session = _observer(student, [layer.data], cores)
-    own: Any = 0.0
-    cross: Any = 0.0
-    count = 0
-    rng = np.random.default_rng(0)
-    for batch in runs:
-        place = rng.integers(2**32)
-        dense, sparse = (
-            layer.rows(_run(session, t, batch)[layer.data], np.random.default_rng(place))
-            for t in (student.dense, tensors)
-        )
-        own, cross = own + _product(sparse, sparse), cross + _product(dense, sparse)
-        count += sparse.shape[1]
-        if count >= ROWS_PER_INPUT * sparse.shape[2]:
-            break
-    return own / count, cross / count
-
-
-def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def product_of(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return the sums of left right^T over rows, float64 (groups, K, K)."""
     return np.matmul(left.swapaxes(1, 2), right).astype(np.float64)
 
 
@@ -130,8 +92,8 @@ def _observer(student: Student, names: list[str], cores: int) -> Any:
     return inference_session(serialize(model), cores)
 
 
-def _run(session: Any, tensors: Tensors, batch: Tensors) -> dict[str, np.ndarray]:
-    known = {value.name for value in session.get_inputs()}
-    feeds = {name: value for name, value in {**tensors, **batch}.items() if name in known}
+def run_session(session: Any, values: Tensors) -> dict[str, np.ndarray]:
+    """Return the outputs of ``session`` by name, fed what it takes of ``values``."""
+    feeds = {value.name: values[value.name] for value in session.get_inputs()}
     names = [value.name for value in session.get_outputs()]
     return dict(zip(names, session.run(names, feeds), strict=True))

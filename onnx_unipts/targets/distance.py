@@ -26,10 +26,9 @@ def divergence(target: Target, dense: np.ndarray, sparse: np.ndarray) -> float:
         log_sparse = log_softmax(sparse, target.axis)
         return float((np.exp(log_dense) * (log_dense - log_sparse)).sum(axis=target.axis).mean())
     if target.kind == "probability":
-        probability = np.exp(log_sigmoid(dense))
-        yes = probability * (log_sigmoid(dense) - log_sigmoid(sparse))
-        no = (1 - probability) * (log_sigmoid(-dense) - log_sigmoid(-sparse))
-        return float((yes + no).mean())
+        # With p log(p/q) + (1-p) log((1-p)/(1-q)) and log sigmoid(-z) = log sigmoid(z) - z.
+        log_dense, log_sparse = log_sigmoid(dense), log_sigmoid(sparse)
+        return float((log_dense - log_sparse + np.expm1(log_dense) * (dense - sparse)).mean())
     return float(np.square(dense - sparse).mean() / max(float(dense.var()), 1e-12))
 
 

@@ -19,8 +19,8 @@ def softmax(scores: np.ndarray, axis: int = -1) -> np.ndarray:
 
 
 def log_sigmoid(scores: np.ndarray) -> np.ndarray:
-    """Return the logarithm of the sigmoid of ``scores``."""
-    return -np.logaddexp(0.0, -scores)
+    """Return the logarithm of the sigmoid of ``scores``, same shape and dtype."""
+    return np.minimum(scores, 0) - np.log1p(np.exp(-np.abs(scores)))
 
 
 def probability(values: np.ndarray) -> np.ndarray:

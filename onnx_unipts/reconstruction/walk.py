@@ -1,0 +1,148 @@
+"""A walk through dense model and student at once: what enters layer after layer in either."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_unipts.graph import normalization
+from onnx_unipts.graph.isolation import isolated
+from onnx_unipts.graph.model import serialize
+from onnx_unipts.graph.nodes import bodies
+from onnx_unipts.reconstruction.linear_layer import LinearLayer, only_use
+from onnx_unipts.reconstruction.moments import product_of, run_session
+from onnx_unipts.student import Student
+from onnx_unipts.training.ort import inference_session
+
+__all__ = ["Walk"]
+
+# A layer is measured on no more rows than this many times its inputs: deep models are slow to run.
+ROWS_PER_INPUT = 12
+# Bytes that the values between two layers may take, of all samples in both models.
+MEMORY = 1 << 27
+
+# Values by name of one run.
+Values = Mapping[str, Any]
+
+
+class Walk:
+    """Goes from layer to layer in graph order; both models normalise by the batches' statistics.
+
+    What is computed on the way is kept where it takes little memory, and the next layer is reached
+    from there: fitting all layers takes little more than running the model, and not as many times
+    as it has layers.
+    """
+
+    def __init__(self, student: Student, runs: Sequence[Values], cores: int) -> None:
+        """``runs`` is what dense model and student are fed, as `student_runs` gives it."""
+        self._dense, self._cores = student.dense, cores
+        model = normalization.with_batch_statistics(student.model, student.normalizations)
+        self._model = model
+        self._parameters = {str(v.name): v for v in model.graph.inputs if v.name not in runs[0]}
+        self._places = {node: place for place, node in enumerate(model.graph)}
+        self._lives = _lives(model.graph, list(runs[0]))
+        # What is known in the dense model and in the student, of each run, where the walk is.
+        self._known = [(run, run) for run in runs]
+
+    def moments(
+        self, name: str, layer: LinearLayer, tensors: Mapping[str, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return mean(y y^T) and mean(x y^T) of what enters a layer, float64 (groups, K, K).
+
+        x are those of the dense model, y those of the student with ``tensors``, of which those of
+        the layers before must not change any more; ``name`` is that of the layer's weight.
+        Measured in a process of its own; raises `UnsupportedModelError` where the runtime cannot.
+        """
+        use = only_use(self._parameters[name])
+        assert use is not None
+        place = self._places[use[0]]
+        needed = [name for name, (made, used) in self._lives.items() if made < place <= used]
+        own, cross, known = isolated(self._measured, layer, tensors, needed)
+        if known is not None:
+            self._known = [
+                (_of(needed, before[0], new[0]), _of(needed, before[1], new[1]))
+                for before, new in zip(self._known, known, strict=True)
+            ]
+        return own, cross
+
+    def _measured(
+        self, layer: LinearLayer, tensors: Mapping[str, np.ndarray], needed: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray, list[tuple[Values, Values]] | None]:
+        """Return the moments and, where there is memory for it, what was computed of ``needed``."""
+        reached = list(self._known[0][0])
+        session = self._session(reached, [*needed, layer.data])
+        own: Any = 0.0
+        cross: Any = 0.0
+        count = 0
+        rng = np.random.default_rng(0)
+        computed: list[tuple[Values, Values]] | None = []
+        for known in self._known:
+            place = rng.integers(2**32)
+            dense, sparse = (
+                run_session(session, {**t, **values}) if session is not None else {}
+                for t, values in zip((self._dense, tensors), known, strict=True)
+            )
+            x, y = (
+                layer.rows({**values, **new}[layer.data], np.random.default_rng(place))
+                for values, new in zip(known, (dense, sparse), strict=True)
+            )
+            own, cross = own + product_of(y, y), cross + product_of(x, y)
+            count += y.shape[1]
+            if computed is not None:
+                computed.append((dense, sparse))
+                if not _is_kept(dense, 2 * len(self._known)):
+                    computed = None
+            if computed is None and count >= ROWS_PER_INPUT * y.shape[2]:
+                break
+        return own / count, cross / count, computed
+
+    def _session(self, reached: Sequence[str], wanted: Sequence[str]) -> Any:
+        """Return a session of what lies between values; None where all ``wanted`` is reached."""
+        names = [name for name in dict.fromkeys(wanted) if name not in reached]
+        if not names:
+            return None
+        part = ir.convenience.extract(self._model.graph, [*self._parameters, *reached], names)
+        unused = [value for value in part.inputs if not value.uses()]
+        for value in unused:
+            part.inputs.remove(value)
+        model = ir.Model(part, ir_version=self._model.ir_version)
+        return inference_session(serialize(model), self._cores)
+
+
+def _of(names: Sequence[str], before: Values, new: Values) -> Values:
+    return {name: new[name] if name in new else before[name] for name in names}
+
+
+def _is_kept(values: Values, times: int) -> bool:
+    """Tell whether there is memory for so many ``times`` the ``values``, all of them tensors."""
+    arrays = list(values.values())
+    if not all(isinstance(array, np.ndarray) for array in arrays):
+        return False
+    return sum(array.nbytes for array in arrays) * times <= MEMORY
+
+
+def _lives(graph: ir.Graph, given: Collection[str]) -> dict[str, tuple[int, int]]:
+    """Return of each value that depends on those ``given`` the places that make and last take it.
+
+    Places count the nodes of ``graph``; -1 for what is given.
+    """
+    lives = dict.fromkeys(given, (-1, -1))
+    for place, node in enumerate(graph):
+        taken = {str(value.name) for value in _taken(node)} & lives.keys()
+        if not taken:
+            continue
+        lives |= {name: (lives[name][0], place) for name in taken}
+        lives |= {str(value.name): (place, place) for value in node.outputs if value.name}
+    return lives
+
+
+def _taken(node: ir.Node) -> Iterator[ir.Value]:
+    """Yield the values that ``node`` or a node inside it takes."""
+    yield from (value for value in node.inputs if value is not None)
+    for body in bodies(node):
+        for inner in body:
+            yield from _taken(inner)
+        yield from (value for value in body.outputs if value is not None)
