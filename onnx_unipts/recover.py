@@ -98,13 +98,15 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
     course = Course(
         job, run, student, lambda number, state: settle(number, state, QUICK_SAMPLES).tensors
     )
-    attempt = max(_attempt(run), first)
+    reached, resumed = _load_state(run)
+    attempt = max(reached, first)
     while attempt < ATTEMPTS:
         rate = settings.learning_rate * SLOWER**attempt
         learner = _learner(job, student, attempt)
         begin = start if learner is student else best.tensors
         course.add(attempt, Checkpoint(0, dict(begin)))
-        state, unreached = _trained(job, run, learner, kept, begin, attempt, rate, course)
+        state = resumed if resumed is not None and attempt == reached else _copied(begin)
+        state, unreached = _trained(job, run, learner, kept, state, attempt, rate, course)
         recovery = settle(attempt, state)
         distance = divergence_of(recovery.tensors)
         if distance <= min(distances):
@@ -190,12 +192,12 @@ def _trained(
     run: RunDirectory,
     student: Student,
     kept: Kept,
-    start: Mapping[str, np.ndarray],
+    state: Checkpoint,
     attempt: int,
     rate: float,
     course: Course,
 ) -> tuple[Checkpoint, list[str]]:
-    """Train all epochs from the start, or from where an interrupted run of this attempt was.
+    """Train the epochs that come after ``state``, whose arrays change.
 
     Returns the weights that no gradient reaches as well. The trainer ends here: its sessions take
     as much memory as all else.
@@ -206,8 +208,6 @@ def _trained(
     trainer.learning_rate = rate
     _name_untrained(job, student, trainer)
     unreached = list(trainer.unreached)
-    state = _load_state(run) if _attempt(run) == attempt else None
-    state = state or Checkpoint(0, {name: tensor.copy() for name, tensor in start.items()})
     if state.epoch < settings.epochs:
         for reached in trainer.epochs(state, job.progress):
             if not _is_finite(reached) and attempt + 1 < ATTEMPTS:
@@ -226,6 +226,10 @@ def _trained(
             )
             state = reached
     return state, unreached
+
+
+def _copied(tensors: Mapping[str, np.ndarray]) -> Checkpoint:
+    return Checkpoint(0, {name: tensor.copy() for name, tensor in tensors.items()})
 
 
 def _is_finite(state: Checkpoint) -> bool:
@@ -326,19 +330,15 @@ def _save_state(run: RunDirectory, state: Checkpoint, attempt: int) -> None:
     run.save_checkpoint("training", arrays, facts)
 
 
-def _attempt(run: RunDirectory) -> int:
-    """Return which attempt at training the run is in."""
-    saved = run.load_checkpoint("training")
-    return 0 if saved is None else int(saved[1]["attempt"])
-
-
-def _load_state(run: RunDirectory) -> Checkpoint | None:
+def _load_state(run: RunDirectory) -> tuple[int, Checkpoint | None]:
+    """Return which attempt at training an interrupted run was in, and how far it was."""
     saved = run.load_checkpoint("training")
     if saved is None:
-        return None
+        return 0, None
     arrays, state = saved
     parts: dict[str, dict[str, np.ndarray]] = {"tensor": {}, "velocity": {}}
     for name, value in arrays.items():
         part, _, tensor = name.partition("/")
         parts[part][tensor] = value
-    return Checkpoint(state["epoch"], parts["tensor"], parts["velocity"], state["losses"])
+    reached = Checkpoint(state["epoch"], parts["tensor"], parts["velocity"], state["losses"])
+    return int(state["attempt"]), reached
