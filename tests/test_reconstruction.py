@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -257,6 +258,9 @@ def test_what_was_computed_on_the_way_is_what_a_run_from_the_inputs_computes(
     tensors = draw(0, w1=(8, 8, 3, 3), w2=(8, 8, 3, 3), w3=(8, 8), w4=(8, 4))
     student, data = prepared(network(RESIDUAL, tensors), tmp_path, draw(1, x=(64, 8, 6, 6))["x"])
     kept = {name: student.dense[name].size // 2 for name in student.prunable}
+    for node in student.model.graph:
+        if node.op_type == "Relu":  # inferred of dynamic sizes, a shape may be wrong
+            node.outputs[0].shape = ir.Shape(["N", 8, 0, 0])
     on_the_way, others = reconstruct(student, kept, data, 1, Quiet())
     assert not others
     monkeypatch.setattr(walk, "MEMORY", 0)

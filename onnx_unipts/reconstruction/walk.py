@@ -105,9 +105,13 @@ class Walk:
         if not names:
             return None
         part = ir.convenience.extract(self._model.graph, [*self._parameters, *reached], names)
-        unused = [value for value in part.inputs if not value.uses()]
-        for value in unused:
-            part.inputs.remove(value)
+        for value in list(part.inputs):
+            if not value.uses():
+                part.inputs.remove(value)
+        # What was inferred of dynamic sizes may be wrong; the runtime infers again.
+        computed = [value for node in part for value in node.outputs]
+        for value in (*computed, *(value for value in part.inputs if value.name in reached)):
+            value.shape = None
         model = ir.Model(part, ir_version=self._model.ir_version)
         return inference_session(serialize(model), self._cores)
 
