@@ -21,12 +21,15 @@ from onnx_unipts.progress import Quiet
 from onnx_unipts.recipe import Training
 from onnx_unipts.reconstruction import (
     LinearLayer,
+    Moments,
+    fitted,
     input_moments,
     linear_layers,
     masked_least_squares,
     reconstruct,
     walk,
 )
+from onnx_unipts.reconstruction.least_squares import RIDGES
 from onnx_unipts.student import Student, build_student
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
@@ -165,6 +168,10 @@ def test_what_is_no_single_matrix_is_left_out(tmp_path: Path):
 # Least squares
 
 
+def moments_of(x: np.ndarray, y: np.ndarray) -> Moments:
+    return Moments(y.swapaxes(1, 2) @ y, x.swapaxes(1, 2) @ y, x.shape[1])
+
+
 @given(st.integers(0, 1000), st.integers(1, 7), st.integers(1, 6), st.integers(1, 2))
 @settings(max_examples=40, deadline=None)
 def test_the_fitted_weights_are_the_least_squares_solution(seed, inputs, outs, groups):
@@ -173,16 +180,15 @@ def test_the_fitted_weights_are_the_least_squares_solution(seed, inputs, outs, g
     y = x + 0.3 * rng.standard_normal(x.shape)
     matrix = rng.standard_normal((groups, outs, inputs))
     mask = rng.random(matrix.shape) < 0.6
-    own, cross = y.swapaxes(1, 2) @ y / 200, x.swapaxes(1, 2) @ y / 200
-    fitted = masked_least_squares(matrix, mask, own, cross)
-    assert not fitted[~mask].any()
+    solution = masked_least_squares(matrix, mask, moments_of(x, y))
+    assert not solution[~mask].any()
     for group, out in np.ndindex(groups, outs):
         kept = mask[group, out]
         wanted = x[group] @ matrix[group, out]
         best = np.linalg.lstsq(y[group][:, kept], wanted, rcond=None)[0]
         ours, least = (
             np.square(wanted - y[group][:, kept] @ v).mean()
-            for v in (fitted[group, out, kept], best)
+            for v in (solution[group, out, kept], best)
         )
         assert ours <= 1.01 * least + 1e-2 * np.square(wanted).mean()
 
@@ -191,17 +197,37 @@ def test_nothing_pruned_nothing_changes():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((1, 50, 6))
     matrix = rng.standard_normal((1, 4, 6))
-    moments = x.swapaxes(1, 2) @ x / 50
-    fitted = masked_least_squares(matrix, np.ones_like(matrix, bool), moments, moments)
-    np.testing.assert_allclose(fitted, matrix, atol=1e-9)
+    solution = masked_least_squares(matrix, np.ones_like(matrix, bool), moments_of(x, x))
+    np.testing.assert_allclose(solution, matrix, atol=1e-9)
 
 
 def test_inputs_that_never_vary_do_no_harm():
-    moments = np.zeros((1, 3, 3))
-    moments[0, 0, 0] = 1.0
+    rows = np.zeros((1, 5, 3))
+    rows[..., 0] = 1.0
     matrix = np.ones((1, 2, 3))
-    fitted = masked_least_squares(matrix, np.ones_like(matrix, bool), moments, moments)
-    np.testing.assert_allclose(fitted, matrix, atol=1e-6)
+    solution = masked_least_squares(matrix, np.ones_like(matrix, bool), moments_of(rows, rows))
+    np.testing.assert_allclose(solution, matrix, atol=1e-6)
+
+
+def test_of_the_ridges_the_one_that_does_best_on_rows_held_out():
+    rng = np.random.default_rng(0)
+    matrix = rng.standard_normal((1, 16, 40))
+    mask = rng.random(matrix.shape) < 0.7
+
+    def rows(count: int) -> tuple[np.ndarray, np.ndarray]:
+        x = rng.standard_normal((1, count, 40))
+        return x, x + 0.5 * rng.standard_normal(x.shape)
+
+    def error(solution: np.ndarray) -> float:
+        return float(np.square(x @ matrix.swapaxes(1, 2) - y @ solution.swapaxes(1, 2)).mean())
+
+    seen, held_out = moments_of(*rows(36)), moments_of(*rows(12))
+    ours = fitted(matrix, mask, seen, held_out)
+    each = [masked_least_squares(matrix, mask, seen + held_out, ridge) for ridge in RIDGES]
+    (best,) = (ridge for ridge, other in zip(RIDGES, each, strict=True) if (other == ours).all())
+    x, y = rows(5000)
+    assert best > RIDGES[0]
+    assert error(ours) < 0.8 * error(each[0])
 
 
 # A whole model
@@ -210,19 +236,19 @@ def test_inputs_that_never_vary_do_no_harm():
 def test_a_reconstructed_model_is_nearer_to_the_dense_one_than_a_pruned_one(convolutional):
     student, data = convolutional
     kept = {name: int(0.4 * student.dense[name].size) for name in student.prunable}
-    fitted, others = reconstruct(student, kept, data, 1, Quiet())
+    tensors, others = reconstruct(student, kept, data, 1, Quiet())
     assert others == []
     pruned = dict(student.dense)
     for name in student.prunable:
         mask = student.masking.mask(name, student.dense[name], kept[name])
         pruned[name] = student.dense[name] * mask
-        np.testing.assert_array_equal(fitted[name] != 0, mask)
+        np.testing.assert_array_equal(tensors[name] != 0, mask)
     layer = linear_layers(student)["w3"]
     x = data.batch(np.arange(64))
     errors = []
-    for tensors in (fitted, pruned):
+    for each in (tensors, pruned):
         made, dense = (
-            outputs(student.with_tensors(t), x)[0] for t in (dict(tensors), dict(student.dense))
+            outputs(student.with_tensors(t), x)[0] for t in (dict(each), dict(student.dense))
         )
         errors.append(float(np.square(made - dense).mean()))
     assert errors[0] < 0.5 * errors[1]

@@ -1,13 +1,15 @@
 """Layers by themselves: what enters them, and the weights that best give their dense outputs."""
 
 from onnx_unipts.reconstruction.layerwise import reconstruct
-from onnx_unipts.reconstruction.least_squares import damped, masked_least_squares
+from onnx_unipts.reconstruction.least_squares import Moments, damped, fitted, masked_least_squares
 from onnx_unipts.reconstruction.linear_layer import LinearLayer, linear_layers
 from onnx_unipts.reconstruction.moments import input_moments
 
 __all__ = [
     "LinearLayer",
+    "Moments",
     "damped",
+    "fitted",
     "input_moments",
     "linear_layers",
     "masked_least_squares",

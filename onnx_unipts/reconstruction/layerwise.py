@@ -9,7 +9,7 @@ import numpy as np
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.progress import Progress
-from onnx_unipts.reconstruction.least_squares import masked_least_squares
+from onnx_unipts.reconstruction.least_squares import fitted
 from onnx_unipts.reconstruction.linear_layer import linear_layers
 from onnx_unipts.reconstruction.moments import student_runs
 from onnx_unipts.reconstruction.walk import Walk
@@ -29,7 +29,7 @@ def reconstruct(
 
     In graph order, so that each layer is fitted to the inputs that the layers before it, already
     sparse, give it, and to the outputs of the dense model: post-training pruning by layer-wise
-    calibration (Lazarevich et al., arXiv 2104.15023), solved in closed form. Pruned weights are
+    calibration (Lazarevich et al., arXiv 2104.15023), as least squares. Pruned weights are
     zero. Masks are those of the student's masking. Where the runtime cannot run what comes before a
     layer, it is pruned only.
     """
@@ -45,13 +45,11 @@ def reconstruct(
             phase.advance(1)
             dense = student.dense[name]
             try:
-                own, cross = walk.moments(name, layer, tensors)
+                seen, held_out = walk.moments(name, layer, tensors)
             except UnsupportedModelError:
                 tensors[name] = dense * masks[name]
                 others.append(name)
                 continue
-            fitted = masked_least_squares(
-                layer.matrix(dense), layer.matrix(masks[name]), own, cross
-            )
-            tensors[name] = layer.tensor(fitted, dense.shape).astype(np.float32)
+            matrix = fitted(layer.matrix(dense), layer.matrix(masks[name]), seen, held_out)
+            tensors[name] = layer.tensor(matrix, dense.shape).astype(np.float32)
     return tensors, others

@@ -12,6 +12,7 @@ from onnx_unipts.graph import normalization
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import serialize
 from onnx_unipts.graph.nodes import bodies
+from onnx_unipts.reconstruction.least_squares import Moments
 from onnx_unipts.reconstruction.linear_layer import LinearLayer, only_use
 from onnx_unipts.reconstruction.moments import product_of, run_session
 from onnx_unipts.student import Student
@@ -21,6 +22,8 @@ __all__ = ["Walk"]
 
 # A layer is measured on no more rows than this many times its inputs: deep models are slow to run.
 ROWS_PER_INPUT = 12
+# One in so many samples is held out.
+HELD_OUT = 4
 # Bytes that the values between two layers may take, of all samples in both models.
 MEMORY = 1 << 27
 
@@ -44,42 +47,41 @@ class Walk:
         self._parameters = {str(v.name): v for v in model.graph.inputs if v.name not in runs[0]}
         self._places = {node: place for place, node in enumerate(model.graph)}
         self._lives = _lives(model.graph, list(runs[0]))
+        self._samples = student.batching.size or len(next(iter(runs[0].values())))
         # What is known in the dense model and in the student, of each run, where the walk is.
         self._known = [(run, run) for run in runs]
 
     def moments(
         self, name: str, layer: LinearLayer, tensors: Mapping[str, np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean(y y^T) and mean(x y^T) of what enters a layer, float64 (groups, K, K).
+    ) -> tuple[Moments, Moments]:
+        """Return the moments of what enters ``layer``: of most samples, and of those held out.
 
-        x are those of the dense model, y those of the student with ``tensors``, of which those of
-        the layers before must not change any more; ``name`` is that of the layer's weight.
+        Of the student with ``tensors``, of which those of the layers before must not change any
+        more; ``name`` is that of the layer's weight.
         Measured in a process of its own; raises `UnsupportedModelError` where the runtime cannot.
         """
         use = only_use(self._parameters[name])
         assert use is not None
         place = self._places[use[0]]
         needed = [name for name, (made, used) in self._lives.items() if made < place <= used]
-        own, cross, known = isolated(self._measured, layer, tensors, needed)
+        seen, held_out, known = isolated(self._measured, layer, tensors, needed)
         if known is not None:
             self._known = [
                 (_of(needed, before[0], new[0]), _of(needed, before[1], new[1]))
                 for before, new in zip(self._known, known, strict=True)
             ]
-        return own, cross
+        return seen, held_out
 
     def _measured(
         self, layer: LinearLayer, tensors: Mapping[str, np.ndarray], needed: Sequence[str]
-    ) -> tuple[np.ndarray, np.ndarray, list[tuple[Values, Values]] | None]:
-        """Return the moments and, where there is memory for it, what was computed of ``needed``."""
+    ) -> tuple[Moments, Moments, list[tuple[Values, Values]] | None]:
+        """Return both moments and, where memory allows, what was computed of ``needed``."""
         reached = list(self._known[0][0])
         session = self._session(reached, [*needed, layer.data])
-        own: Any = 0.0
-        cross: Any = 0.0
-        count = 0
+        parts = [_NONE, _NONE]
         rng = np.random.default_rng(0)
         computed: list[tuple[Values, Values]] | None = []
-        for known in self._known:
+        for number, known in enumerate(self._known):
             place = rng.integers(2**32)
             dense, sparse = (
                 run_session(session, {**t, **values}) if session is not None else {}
@@ -89,15 +91,23 @@ class Walk:
                 layer.rows({**values, **new}[layer.data], np.random.default_rng(place))
                 for values, new in zip(known, (dense, sparse), strict=True)
             )
-            own, cross = own + product_of(y, y), cross + product_of(x, y)
-            count += y.shape[1]
+            seen = self._seen(number, y.shape[1])
+            for part, rows in enumerate((slice(seen), slice(seen, None))):
+                parts[part] += _moments(x[:, rows], y[:, rows])
             if computed is not None:
                 computed.append((dense, sparse))
                 if not _is_kept(dense, 2 * len(self._known)):
                     computed = None
-            if computed is None and count >= ROWS_PER_INPUT * y.shape[2]:
+            enough = sum(part.count for part in parts) >= ROWS_PER_INPUT * y.shape[2]
+            if computed is None and enough and parts[1].count:
                 break
-        return own / count, cross / count, computed
+        return parts[0], parts[1], computed
+
+    def _seen(self, number: int, rows: int) -> int:
+        """Return how many of the ``rows`` of a run, ordered by sample, are not held out."""
+        if self._samples >= HELD_OUT:
+            return rows - rows // HELD_OUT
+        return 0 if number % HELD_OUT == HELD_OUT - 1 else rows
 
     def _session(self, reached: Sequence[str], wanted: Sequence[str]) -> Any:
         """Return a session of what lies between values; None where all ``wanted`` is reached."""
@@ -114,6 +124,13 @@ class Walk:
             value.shape = None
         model = ir.Model(part, ir_version=self._model.ir_version)
         return inference_session(serialize(model), self._cores)
+
+
+_NONE = Moments(np.zeros(1), np.zeros(1), 0)
+
+
+def _moments(x: np.ndarray, y: np.ndarray) -> Moments:
+    return Moments(product_of(y, y), product_of(x, y), y.shape[1])
 
 
 def _of(names: Sequence[str], before: Values, new: Values) -> Values:
