@@ -52,19 +52,18 @@ def finished(
     student: Student,
     tensors: Mapping[str, np.ndarray],
     kept: Mapping[str, int],
+    augment: bool = False,
     samples: int = RECALIBRATION_SAMPLES,
 ) -> dict[str, np.ndarray]:
     """Return ``tensors`` with the zeros asked for, and the statistics that belong to them.
 
-    Those are of so many ``samples`` at most.
+    Those are of so many ``samples`` at most, with ``augment`` as training augments them.
     """
     final = dict(tensors)
     for name in student.prunable:
         mask = job.masking.mask(name, final[name], kept[name])
         final[name] = pruned_exactly(final[name], mask)
-    settings = job.recipe.training
-    augment = settings.augment and settings.epochs > 0
-    size = student.divided(max(settings.batch_size, RECALIBRATION_BATCH))
+    size = student.divided(max(job.recipe.training.batch_size, RECALIBRATION_BATCH))
     return final | recalibrate(student, final, job.data, size, samples, job.cores, augment)
 
 

@@ -47,6 +47,9 @@ __all__ = ["LAST_RESORTS", "prepare_job"]
 LAST_RESORTS = ("recurrent", "optional", "quantised")
 # Steps per epoch where the samples do not fill one batch.
 STEPS_OF_FEW = 4
+# Fewer samples than the first, for more weights each than the second, are learned by heart.
+FEW_SAMPLES = 1024
+WEIGHTS_PER_SAMPLE = 1000
 # Fewer than these say nothing about what a model will meet.
 FEWEST_SAMPLES = 8
 
@@ -90,7 +93,7 @@ def prepare_job(
     if eval_data is not None:
         held_out = load_calibration_data(eval_data, signature, preprocessing, seed=recipe.seed)
     if recipe.training.epochs > 0:
-        recipe = _with_fitting_batch(recipe, loaded)
+        recipe = _with_fitting_batch(recipe, loaded, sum(w.count for w in weights if w.pruned))
     job = Job(
         path,
         Path(output),
@@ -117,6 +120,8 @@ def prepare_job(
             f"{len(loaded)} samples do not fill a batch of {wanted}: trained by {size} a step"
             + (", from layers fitted one by one" if recipe.training.reconstruction else "")
         )
+    elif recipe.training.reconstruction:
+        job.progress.message(f"trained on {len(loaded)} samples from layers fitted one by one")
     return job
 
 
@@ -215,15 +220,19 @@ def _objected(weight: PrunableWeight, pattern: Pattern) -> PrunableWeight:
     return replace(weight, pruned=False, reason=reason) if reason else weight
 
 
-def _with_fitting_batch(recipe: Recipe, data: CalibrationData) -> Recipe:
-    """Return ``recipe``, with a smaller batch and fitted layers if ``data`` does not fill one.
+def _with_fitting_batch(recipe: Recipe, data: CalibrationData, weights: int) -> Recipe:
+    """Return ``recipe``, with a smaller batch if ``data`` does not fill one.
 
-    What a few steps cannot learn, least squares can: they start from layers fitted one by one.
+    What few samples or steps cannot teach so many ``weights``, least squares can: training then
+    starts from layers fitted one by one.
 
     Raises `UsageError` for fewer than `FEWEST_SAMPLES`, unless the recipe's batch asks for so few.
     """
     if len(data) >= recipe.training.batch_size:
-        return recipe
+        many = len(data) >= FEW_SAMPLES or weights < len(data) * WEIGHTS_PER_SAMPLE
+        if many or recipe.training.recovery != "dynamic":
+            return recipe
+        return recipe.with_settings({"training.reconstruction": True})
     if len(data) < FEWEST_SAMPLES:
         require_batch(data, recipe.training.batch_size)
     size = max(1, len(data) // STEPS_OF_FEW)

@@ -1,7 +1,7 @@
 """Recovery: what pruning broke is trained back, and the result is the best that was reached.
 
-Training that leads away from the dense model is tried again at lower learning rates; where it
-cannot be trusted at all, the pruned model stays as it is.
+Training that leads away from the dense model is tried again more carefully; where it cannot be
+trusted at all, the pruned model stays as it is.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from onnx_unipts.student import Student, batches_of
 from onnx_unipts.targets import total_divergence
 from onnx_unipts.training.ort import inference_session
 from onnx_unipts.training.recovery import RECOVERIES
+from onnx_unipts.training.relative_adam import RelativeAdam
 from onnx_unipts.training.self_check import check_gradients
 from onnx_unipts.training.trainer import (
     SMALLEST_SLICE,
@@ -46,18 +47,16 @@ COMPARED_SAMPLES = 256
 COMPARED_BATCH = 16
 # Samples of the statistics with which the model is measured in between.
 QUICK_SAMPLES = 512
-# The attempts at training, each at a tenth of the learning rate before.
-ATTEMPTS = 4
-SLOWER = 0.1
-# In so few steps the first rate only leads away from layers that were fitted.
-FEW_STEPS = 16
-# So few that led so many times as far away as there was to go would do so at the next rate as well.
-FAR = 2
+# The attempts at training, each by its share of the learning rate. The later ones are careful: the
+# statistics of normalisations stay those of the pruned model, steps are relative to the weights.
+# In few steps these are longer, so that they lead over `PATH` of the weights in all.
+RATES = (1.0, 0.1, 0.005, 0.0005)
+CAREFUL_FROM = 2
+PATH = 0.01
+# Nothing is broken any more that would have to grow back: what counts are the answers themselves.
+CAREFUL = {"ramp": 0.0, "temperature": 1.0, "student_temperature": 1.0, "base_decay": 1.0}
 # One in so many samples judges what layers were fitted to on the others.
 HELD_OUT = 4
-# From this attempt on, and in batches below `SMALLEST_SLICE`, normalisations keep the statistics
-# of the pruned model: those of few samples lead away from it at any rate.
-SETTLED_FROM = 2
 
 
 class Recovery(NamedTuple):
@@ -74,11 +73,11 @@ class Recovery(NamedTuple):
 
 
 def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recovery:
-    """Train; at lower learning rates again where that leads away from the dense model.
+    """Train; more carefully again where that leads away from the dense model.
 
-    The last attempts, and all where batches are too small to normalise by, train the pruned model
-    as it would be written untrained: with its statistics, and on its outputs alone. Where steps are
-    few, the first rate is left out for fitted layers, and the next for one that led far away.
+    The last attempts, and all where layers were fitted or batches are too small to normalise by,
+    train the pruned model as it would be written untrained: with its statistics, and on its outputs
+    alone.
     """
     settings = job.recipe.training
     start, untrained = _start(job, student, kept)
@@ -89,39 +88,47 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
     best = untrained[int(np.argmin(distances))]
     if not student.trained or not _check(job, student, kept):
         return best
-    few = settings.steps(len(job.data)) <= FEW_STEPS
-    first = int(start is not student.tensors and few)
+    fitted = start is not student.tensors
+    first = CAREFUL_FROM if fitted or settings.batch_size < SMALLEST_SLICE else 0
 
     def settle(attempt: int, state: Checkpoint, samples: int = RECALIBRATION_SAMPLES) -> Recovery:
-        return _settled(job, _learner(job, student, attempt), state, kept, samples)
+        learner = _learner(student, attempt)
+        augment = settings.augment and learner is student
+        return _settled(job, learner, state, kept, augment, samples)
 
     course = Course(
         job, run, student, lambda number, state: settle(number, state, QUICK_SAMPLES).tensors
     )
     reached, resumed = _load_state(run)
-    attempt = max(reached, first)
-    while attempt < ATTEMPTS:
-        rate = settings.learning_rate * SLOWER**attempt
-        learner = _learner(job, student, attempt)
+    for number in range(max(reached, first), len(RATES)):
+        learner = _learner(student, number)
         begin = start if learner is student else best.tensors
-        course.add(attempt, Checkpoint(0, dict(begin)))
-        state = resumed if resumed is not None and attempt == reached else _copied(begin)
-        state, unreached = _trained(job, run, learner, kept, state, attempt, rate, course)
-        recovery = settle(attempt, state)
-        distance = divergence_of(recovery.tensors)
-        if distance <= min(distances):
-            return recovery._replace(untrained=unreached, history=course.of(attempt))
+        course.add(number, Checkpoint(0, dict(begin)))
+        state = resumed if resumed is not None and number == reached else _copied(begin)
+        state, unreached = _trained(job, run, learner, kept, state, number, course)
+        recovery = settle(number, state)
+        if divergence_of(recovery.tensors) <= min(distances):
+            return recovery._replace(untrained=unreached, history=course.of(number))
+        rate = _rate(job, number)
         job.warn(f"at a learning rate of {rate:g} training leads away from the dense model")
-        skipped = few and distance > FAR * min(distances) and attempt + 2 < ATTEMPTS
-        attempt += 2 if skipped else 1
     return best
 
 
-def _learner(job: Job, student: Student, attempt: int) -> Student:
+def _learner(student: Student, attempt: int) -> Student:
     """Return the student as ``attempt`` trains it: itself, or with statistics that stay."""
-    if attempt < SETTLED_FROM and job.recipe.training.batch_size >= SMALLEST_SLICE:
+    if attempt < CAREFUL_FROM:
         return student
     return replace(student, normalizations=(), features=())
+
+
+def _rate(job: Job, attempt: int) -> float:
+    """Return the peak learning rate of ``attempt``."""
+    settings = job.recipe.training
+    rate = settings.learning_rate * RATES[attempt]
+    if attempt < CAREFUL_FROM:
+        return rate
+    shorter = RATES[attempt] / RATES[CAREFUL_FROM]
+    return max(rate, PATH * shorter / max(settings.steps(len(job.data)), 1))
 
 
 def _pruned(student: Student, kept: Kept) -> Recovery:
@@ -137,14 +144,18 @@ def _settled(
     student: Student,
     state: Checkpoint,
     kept: Kept,
+    augment: bool = False,
     samples: int = RECALIBRATION_SAMPLES,
 ) -> Recovery:
-    """Return the trained tensors, pruned; a recovery may have changed what each keeps."""
+    """Return the trained tensors, pruned; a recovery may have changed what each keeps.
+
+    Statistics are of samples as they are, or with ``augment`` as training augments them.
+    """
     recovery = RECOVERIES[job.recipe.training.recovery](student, kept)
     recovery.begin(state.tensors)
     tensors, counts = recovery.settle(state.tensors)
     settled = {**kept, **counts}
-    final = finished(job, student, tensors, settled, samples)
+    final = finished(job, student, tensors, settled, augment, samples)
     return Recovery(final, settled, state.losses, list(student.prunable))
 
 
@@ -194,7 +205,6 @@ def _trained(
     kept: Kept,
     state: Checkpoint,
     attempt: int,
-    rate: float,
     course: Course,
 ) -> tuple[Checkpoint, list[str]]:
     """Train the epochs that come after ``state``, whose arrays change.
@@ -203,14 +213,18 @@ def _trained(
     as much memory as all else.
     """
     settings = job.recipe.training
+    if careful := attempt >= CAREFUL_FROM:
+        settings = settings.model_copy(update=CAREFUL)
     give_back()
     trainer = Trainer(student, kept, job.data, settings, job.recipe.seed, job.replicas)
-    trainer.learning_rate = rate
+    trainer.learning_rate = _rate(job, attempt)
+    if careful:
+        trainer.optimizer = RelativeAdam()
     _name_untrained(job, student, trainer)
     unreached = list(trainer.unreached)
     if state.epoch < settings.epochs:
         for reached in trainer.epochs(state, job.progress):
-            if not _is_finite(reached) and attempt + 1 < ATTEMPTS:
+            if not _is_finite(reached) and attempt + 1 < len(RATES):
                 return reached, unreached
             _require_finite(reached, settings.learning_rate)
             course.add(attempt, reached)

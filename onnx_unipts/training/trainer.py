@@ -30,6 +30,7 @@ from onnx_unipts.training.ort import (
     inference_session,
 )
 from onnx_unipts.training.recovery import RECOVERIES
+from onnx_unipts.training.relative_adam import RelativeAdam
 from onnx_unipts.training.schedule import feature_share, learning_rate, sparsity_share
 
 __all__ = [
@@ -155,7 +156,7 @@ class Trainer:
         runs = [[*self._taught(0, run).values()] for run in self._batching.runs(first)]
         dense = self._batching.joined(runs, settings.batch_size)
         self._variances = variances_of(student, dict(zip(student.values, dense, strict=True)))
-        self.optimizer = MomentumSGD(
+        self.optimizer: MomentumSGD | RelativeAdam = MomentumSGD(
             settings.momentum, settings.weight_decay, settings.pruned_decay
         )
         self.unreached = graph.unreached
