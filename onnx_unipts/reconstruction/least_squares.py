@@ -8,7 +8,7 @@ import numpy as np
 
 __all__ = ["RIDGES", "Moments", "damped", "fitted", "masked_least_squares"]
 
-# The ridges tried, relative to the mean diagonal of the moments, as in SparseGPT (arXiv 2301.00774).
+# The ridges tried, relative to the mean diagonal of the moments (as SparseGPT, arXiv 2301.00774).
 # MobileNetV2 pruned to a half, fitted to 480 images, diverges from the dense model by 0.13 on these
 # and by 0.53 on others with the lower one, by 0.11 and by 0.36 with the higher.
 RIDGES = (0.01, 0.3)
