@@ -23,6 +23,7 @@ from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.lookups import compared_values, index_limits, read_sizes
 from onnx_unipts.graph.model import from_proto, load_model, serialize
+from onnx_unipts.progress import Quiet
 from onnx_unipts.targets import choose_targets
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
@@ -146,6 +147,38 @@ def test_an_end_that_cannot_be_compared_is_trained_on_what_stands_before(end: st
     assert zeros(result.output) == 40
     assert result.report["training"]["untrained"] == []
     assert result.report["fidelity"]["after_recovery"]["divergence"] > 0
+
+
+def test_few_samples_for_many_weights_train_from_fitted_layers_with_the_statistics_kept(
+    tmp_path: Path,
+):
+    body = "c = Conv (x, w1) r = Relu (c) p = GlobalAveragePool (r) f = Flatten (p)"
+    text = f"net (float[N,3,6,6] x) => (float[N,100] y) {{ {body} y = MatMul (f, w2) }}"
+    shapes = {"w1": (750, 3, 3, 3), "w2": (750, 100)}
+    told: list[str] = []
+
+    class Told(Quiet):
+        def message(self, text: str) -> None:
+            told.append(text)
+
+    def compress(samples: int) -> dict[str, Any]:
+        directory = tmp_path / str(samples)
+        directory.mkdir()
+        path = saved(network(text, draw(0, **shapes)), directory)
+        data = {"x": draw(1, x=(samples, 3, 6, 6))["x"]}
+        settings = {**QUICK, "training.batch_size": 32, "training.epochs": 2}
+        return api.compress(
+            path, sparsity=0.8, data=data, settings=settings, jobs=1, progress=Told()
+        ).report
+
+    fitted = compress(64)
+    assert "trained on 64 samples from layers fitted one by one" in told
+    assert fitted["training"]["steps"] == 4
+    fidelity = fitted["fidelity"]
+    assert fidelity["after_recovery"]["divergence"] < fidelity["before_recovery"]["divergence"] / 2
+    told.clear()
+    compress(128)
+    assert not any("fitted one by one" in text for text in told)
 
 
 def test_few_samples_train_a_convolutional_model_from_fitted_layers(tmp_path: Path):
