@@ -56,9 +56,9 @@ class Walk:
     ) -> tuple[Moments, Moments]:
         """Return the moments of what enters ``layer``: of most samples, and of those held out.
 
-        Of the student with ``tensors``, of which those of the layers before must not change any
-        more; ``name`` is that of the layer's weight.
-        Measured in a process of its own; raises `UnsupportedModelError` where the runtime cannot.
+        ``tensors`` are the student's, of which those of the layers before must not change any more;
+        ``name`` is that of the layer's weight. Measured in a process of its own; raises
+        `UnsupportedModelError` where the runtime cannot.
         """
         use = only_use(self._parameters[name])
         assert use is not None
