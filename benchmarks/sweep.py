@@ -191,6 +191,8 @@ def _check(path: Path, written: Path, sparsity: float) -> dict[str, Any]:
     )
     if found["runs"]:
         after = file_session(written).run(names, batch)
+        tensors = [a for a in after if isinstance(a, np.ndarray)]
+        found["finite"] = all(np.isfinite(a).all() for a in tensors if a.dtype.kind == "f")
         pairs = dict(zip(names, zip(before, after, strict=True), strict=True))
         found["untouched"] = _untouched(dense, sparse, pairs)
     return found

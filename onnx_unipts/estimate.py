@@ -49,9 +49,8 @@ def estimate(job: Job) -> dict[str, Any]:
     search = SEARCHED * once * _searched_samples(job) / job.cores
     settings = job.recipe.training
     steps = settings.steps(len(job.data))
-    adapted = 0 if job.synthetic or settings.epochs == 0 else settings.adaptation
-    samples = (TRAINED * steps + ADAPTED * adapted) * settings.batch_size
-    training = once * samples / job.replicas + STEP_SECONDS * (steps + adapted)
+    samples = (TRAINED * steps + ADAPTED * job.adaptation) * settings.batch_size
+    training = once * samples / job.replicas + STEP_SECONDS * (steps + job.adaptation)
     measured = MEASURED * once * len(job.eval_data or job.data) / job.cores
     return {
         "search_seconds": search,

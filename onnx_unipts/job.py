@@ -100,6 +100,17 @@ class Job:
         return self.pattern.survives_removal and not kept_whole
 
     @property
+    def adaptation(self) -> int:
+        """The steps in which the dense model adapts to the data before it teaches.
+
+        None on made-up data; none before training from fitted layers, which is for few samples.
+        """
+        settings = self.recipe.training
+        if self.synthetic or settings.epochs == 0 or settings.reconstruction:
+            return 0
+        return settings.adaptation
+
+    @property
     def quantised(self) -> bool:
         """Whether some of the weights to prune are integers: these are not trained."""
         return any(weight.dtype in ("INT8", "UINT8") for weight in self.pruned)

@@ -210,7 +210,7 @@ def _built_student(job: Job) -> Student:
 def _adapted(job: Job, student: Student) -> dict[str, np.ndarray]:
     """The dense tensors, adapted to real data where recipe and model allow it."""
     settings = job.recipe.training
-    if job.synthetic or settings.epochs == 0 or settings.reconstruction:
+    if job.adaptation == 0:
         return student.dense
     tensors = adapt_normalizations(
         student, job.data, settings, job.recipe.seed, job.replicas, job.progress

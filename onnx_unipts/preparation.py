@@ -120,7 +120,7 @@ def prepare_job(
             f"{len(loaded)} samples do not fill a batch of {wanted}: trained by {size} a step"
             + (", from layers fitted one by one" if recipe.training.reconstruction else "")
         )
-    elif recipe.training.reconstruction:
+    elif recipe.training.reconstruction and recipe.training.epochs > 0:
         job.progress.message(f"trained on {len(loaded)} samples from layers fitted one by one")
     return job
 

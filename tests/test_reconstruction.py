@@ -255,14 +255,6 @@ def test_a_reconstructed_model_is_nearer_to_the_dense_one_than_a_pruned_one(conv
     assert layer.data
 
 
-# Criteria from what enters layers
-
-
-def evidence(prepared: tuple[Student, CalibrationData], seed: int = 0) -> Evidence:
-    student, data = prepared
-    return Evidence(student, data, SETTINGS, seed, 1, lambda text: pytest.fail(text))
-
-
 RESIDUAL = """net (float[N,8,6,6] x) => (float[N,4] y) {
     c1 = Conv <pads = [1,1,1,1]> (x, w1)
     r1 = Relu (c1)
@@ -294,6 +286,14 @@ def test_what_was_computed_on_the_way_is_what_a_run_from_the_inputs_computes(
     for name in student.prunable:
         assert np.abs(on_the_way[name] - student.dense[name]).max() > 0.01
         np.testing.assert_allclose(on_the_way[name], from_the_inputs[name], atol=1e-4)
+
+
+# Criteria from what enters layers
+
+
+def evidence(prepared: tuple[Student, CalibrationData], seed: int = 0) -> Evidence:
+    student, data = prepared
+    return Evidence(student, data, SETTINGS, seed, 1, lambda text: pytest.fail(text))
 
 
 def test_wanda_weighs_by_the_root_mean_square_of_the_input(convolutional):
