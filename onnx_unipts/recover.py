@@ -50,11 +50,11 @@ QUICK_SAMPLES = 512
 # The attempts at training, each by its share of the learning rate. The later ones are careful: the
 # statistics of normalisations stay those of the pruned model, steps are relative to the weights.
 # In few steps these are longer, so that they lead over `PATH` of the weights in all.
-RATES = (1.0, 0.1, 0.005, 0.0005)
+RATES = (1.0, 0.1, 0.01, 0.001)
 CAREFUL_FROM = 2
 PATH = 0.01
 # Nothing is broken any more that would have to grow back: what counts are the answers themselves.
-CAREFUL = {"ramp": 0.0, "temperature": 1.0, "student_temperature": 1.0, "base_decay": 1.0}
+CAREFUL = {"ramp": 0.0}
 # One in so many samples judges what layers were fitted to on the others.
 HELD_OUT = 4
 

@@ -161,6 +161,16 @@ def test_tempered_lamp_lies_between_lamp_and_uniform():
     np.testing.assert_allclose(np.diff(narrow), 0.7 * np.diff(wide), rtol=0.05, atol=0.02)
 
 
+@pytest.mark.parametrize(("sparsity", "spared"), [(0.5, True), (0.7, True), (0.95, False)])
+def test_tempered_lamp_spares_depthwise_layers_while_they_are_a_small_part(sparsity, spared):
+    problem = Problem(layers((96, 32, 1, 1), (96, 1, 3, 3), (96, 96, 1, 1)), sparsity)
+    depthwise = problem.counts["layer1"]
+    assert (depthwise <= problem.total / 4) == spared
+    kept = ALLOCATORS["tempered-lamp"](problem)
+    check(problem, kept)
+    assert (kept["layer1"] == depthwise) == spared
+
+
 def test_auto_searches_only_for_weights_that_stay_as_they_are():
     assert allocator_for("auto", as_it_is=True) == "evolutionary"
     assert allocator_for("auto", as_it_is=False) == "tempered-lamp"

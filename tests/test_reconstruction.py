@@ -29,7 +29,7 @@ from onnx_unipts.reconstruction import (
     reconstruct,
     walk,
 )
-from onnx_unipts.reconstruction.least_squares import RIDGES
+from onnx_unipts.reconstruction.least_squares import PRIORS
 from onnx_unipts.student import Student, build_student
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
@@ -209,7 +209,7 @@ def test_inputs_that_never_vary_do_no_harm():
     np.testing.assert_allclose(solution, matrix, atol=1e-6)
 
 
-def test_of_the_ridges_the_one_that_does_best_on_rows_held_out():
+def test_of_the_priors_the_one_that_does_best_on_rows_held_out():
     rng = np.random.default_rng(0)
     matrix = rng.standard_normal((1, 16, 40))
     mask = rng.random(matrix.shape) < 0.7
@@ -223,11 +223,31 @@ def test_of_the_ridges_the_one_that_does_best_on_rows_held_out():
 
     seen, held_out = moments_of(*rows(36)), moments_of(*rows(12))
     ours = fitted(matrix, mask, seen, held_out)
-    each = [masked_least_squares(matrix, mask, seen + held_out, ridge) for ridge in RIDGES]
-    (best,) = (ridge for ridge, other in zip(RIDGES, each, strict=True) if (other == ours).all())
+    each = [masked_least_squares(matrix, mask, seen + held_out, prior) for prior in PRIORS]
+    (best,) = (prior for prior, other in zip(PRIORS, each, strict=True) if (other == ours).all())
     x, y = rows(5000)
-    assert best > RIDGES[0]
+    assert best != PRIORS[0]
     assert error(ours) < 0.8 * error(each[0])
+
+
+def test_a_classifier_keeps_apart_classes_of_which_it_saw_no_sample():
+    rng = np.random.default_rng(0)
+    matrix = rng.standard_normal((1, 60, 80))
+    magnitudes = np.abs(matrix)
+    mask = magnitudes > np.median(magnitudes)
+
+    def rows(classes: slice) -> np.ndarray:
+        return matrix[:, classes] + 0.5 * rng.standard_normal(matrix[:, classes].shape)
+
+    def error(solution: np.ndarray) -> float:
+        return float(np.square(new @ (matrix - solution).swapaxes(1, 2)).mean())
+
+    held_out, seen, new = (rows(slice(*ends)) for ends in ((0, 10), (10, 40), (40, 60)))
+    ours = fitted(matrix, mask, moments_of(seen, seen), moments_of(held_out, held_out))
+    both = moments_of(seen, seen) + moments_of(held_out, held_out)
+    others = [masked_least_squares(matrix, mask, both, prior) for prior in PRIORS[:2]]
+    assert error(ours) < 0.8 * min(map(error, others))
+    assert error(ours) < 0.9 * error(np.where(mask, matrix, 0.0))
 
 
 # A whole model

@@ -1,4 +1,4 @@
-"""Tempered LAMP allocation: between LAMP and uniform."""
+"""Tempered LAMP allocation: between LAMP and uniform, and depthwise layers are spared."""
 
 from onnx_unipts.allocation.kept import Kept
 from onnx_unipts.allocation.lamp import lamp
@@ -6,14 +6,25 @@ from onnx_unipts.allocation.problem import ALLOCATORS, Problem
 
 # Measured on ResNet-20 at 0.95, after training: 0.7 beats LAMP itself (1), 0.5 and uniform (0).
 POWER = 0.7
+# Share of all kept weights that those of a single channel may take. MobileNetV2 at 0.5, fitted:
+# divergence 0.24 with them dense, at 6 % of what is kept, and 0.27 with a fifth of them pruned.
+SPARED = 0.25
+# Any factor that asks for more than all.
+ALL = 1e6
 
 
 @ALLOCATORS.register("tempered-lamp")
 def tempered_lamp(problem: Problem) -> Kept:
-    """Density in proportion to that of LAMP to the power of `POWER`.
+    """Density in proportion to that of LAMP to the power of `POWER`; depthwise layers stay dense.
 
     LAMP (Lee et al., ICLR 2021, arXiv 2010.07611) leaves the largest layers too little to train
-    with: where masks move, what a layer can become counts beside what it is worth now.
+    with: where masks move, what a layer can become counts beside what it is worth now. Filters of
+    a single channel have few weights to make up for one that goes; they stay where all of them are
+    no more than `SPARED` of what is kept.
     """
     kept, counts = lamp(problem), problem.counts
-    return problem.distribute({n: counts[n] * (k / counts[n]) ** POWER for n, k in kept.items()})
+    wanted = {n: counts[n] * (k / counts[n]) ** POWER for n, k in kept.items()}
+    spared = [n for n, w in problem.weights.items() if w.ndim > 2 and w.shape[1] == 1]
+    if sum(counts[n] for n in spared) <= SPARED * problem.total:
+        wanted |= {n: ALL * counts[n] for n in spared}
+    return problem.distribute(wanted)
