@@ -53,8 +53,6 @@ QUICK_SAMPLES = 512
 RATES = (1.0, 0.1, 0.01, 0.001)
 CAREFUL_FROM = 2
 PATH = 0.01
-# Nothing is broken any more that would have to grow back: what counts are the answers themselves.
-CAREFUL = {"ramp": 0.0}
 # One in so many samples judges what layers were fitted to on the others.
 HELD_OUT = 4
 
@@ -214,7 +212,8 @@ def _trained(
     """
     settings = job.recipe.training
     if careful := attempt >= CAREFUL_FROM:
-        settings = settings.model_copy(update=CAREFUL)
+        # What is pruned already is not grown back first.
+        settings = settings.model_copy(update={"ramp": 0.0})
     give_back()
     trainer = Trainer(student, kept, job.data, settings, job.recipe.seed, job.replicas)
     trainer.learning_rate = _rate(job, attempt)

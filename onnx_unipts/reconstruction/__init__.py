@@ -1,5 +1,6 @@
 """Layers by themselves: what enters them, and the weights that best give their dense outputs."""
 
+from onnx_unipts.reconstruction.class_scores import fitted_scores, scoring_layers
 from onnx_unipts.reconstruction.layerwise import reconstruct
 from onnx_unipts.reconstruction.least_squares import Moments, damped, fitted, masked_least_squares
 from onnx_unipts.reconstruction.linear_layer import LinearLayer, linear_layers
@@ -10,8 +11,10 @@ __all__ = [
     "Moments",
     "damped",
     "fitted",
+    "fitted_scores",
     "input_moments",
     "linear_layers",
     "masked_least_squares",
     "reconstruct",
+    "scoring_layers",
 ]

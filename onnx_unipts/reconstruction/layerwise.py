@@ -9,6 +9,7 @@ import numpy as np
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.progress import Progress
+from onnx_unipts.reconstruction.class_scores import fitted_scores, scoring_layers
 from onnx_unipts.reconstruction.least_squares import fitted
 from onnx_unipts.reconstruction.linear_layer import linear_layers
 from onnx_unipts.reconstruction.moments import student_runs
@@ -36,6 +37,7 @@ def reconstruct(
     tensors = dict(student.dense)
     masks = {n: student.masking.mask(n, tensors[n], kept[n]) for n in student.prunable}
     layers = linear_layers(student)
+    biases = scoring_layers(student, layers)
     others = [name for name in student.prunable if name not in layers]
     for name in others:
         tensors[name] = tensors[name] * masks[name]
@@ -44,12 +46,19 @@ def reconstruct(
         for name, layer in layers.items():
             phase.advance(1)
             dense = student.dense[name]
+            weight, mask = layer.matrix(dense), layer.matrix(masks[name])
             try:
-                seen, held_out = walk.moments(name, layer, tensors)
+                if name in biases:
+                    x, y = walk.rows(name, layer, tensors)
+                    bias = student.dense[biases[name]]
+                    scores, moved = fitted_scores(weight[0], bias.ravel(), mask[0], x[0], y[0])
+                    matrix = scores[None]
+                    tensors[biases[name]] = moved.reshape(bias.shape).astype(np.float32)
+                else:
+                    matrix = fitted(weight, mask, *walk.moments(name, layer, tensors))
             except UnsupportedModelError:
                 tensors[name] = dense * masks[name]
                 others.append(name)
                 continue
-            matrix = fitted(layer.matrix(dense), layer.matrix(masks[name]), seen, held_out)
             tensors[name] = layer.tensor(matrix, dense.shape).astype(np.float32)
     return tensors, others

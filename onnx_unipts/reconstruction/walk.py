@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 import numpy as np
 import onnx_ir as ir
@@ -29,6 +30,8 @@ MEMORY = 1 << 27
 
 # Values by name of one run.
 Values = Mapping[str, Any]
+# What rows are gathered into.
+Gatherer = TypeVar("Gatherer", "_Sums", "_Rows")
 
 
 class Walk:
@@ -60,25 +63,45 @@ class Walk:
         ``name`` is that of the layer's weight. Measured in a process of its own; raises
         `UnsupportedModelError` where the runtime cannot.
         """
+        sums = self._gathered(_Sums(), name, layer, tensors)
+        return sums.seen, sums.held_out
+
+    def rows(
+        self, name: str, layer: LinearLayer, tensors: Mapping[str, np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return what enters ``layer`` in dense model and student, float32 (groups, rows, K).
+
+        Otherwise as `moments`.
+        """
+        rows = self._gathered(_Rows(), name, layer, tensors)
+        return np.concatenate(rows.dense, axis=1), np.concatenate(rows.sparse, axis=1)
+
+    def _gathered(
+        self, into: Gatherer, name: str, layer: LinearLayer, tensors: Mapping[str, np.ndarray]
+    ) -> Gatherer:
+        """Walk on to ``layer``; return ``into`` with the rows that enter it."""
         use = only_use(self._parameters[name])
         assert use is not None
         place = self._places[use[0]]
         needed = [name for name, (made, used) in self._lives.items() if made < place <= used]
-        seen, held_out, known = isolated(self._measured, layer, tensors, needed)
+        into, known = isolated(self._measured, into, layer, tensors, needed)
         if known is not None:
             self._known = [
                 (_of(needed, before[0], new[0]), _of(needed, before[1], new[1]))
                 for before, new in zip(self._known, known, strict=True)
             ]
-        return seen, held_out
+        return into
 
     def _measured(
-        self, layer: LinearLayer, tensors: Mapping[str, np.ndarray], needed: Sequence[str]
-    ) -> tuple[Moments, Moments, list[tuple[Values, Values]] | None]:
-        """Return both moments and, where memory allows, what was computed of ``needed``."""
+        self,
+        into: Gatherer,
+        layer: LinearLayer,
+        tensors: Mapping[str, np.ndarray],
+        needed: Sequence[str],
+    ) -> tuple[Gatherer, list[tuple[Values, Values]] | None]:
+        """Return ``into`` and, where memory allows, what was computed of ``needed``."""
         reached = list(self._known[0][0])
         session = self._session(reached, [*needed, layer.data])
-        parts = [_NONE, _NONE]
         rng = np.random.default_rng(0)
         computed: list[tuple[Values, Values]] | None = []
         for number, known in enumerate(self._known):
@@ -91,17 +114,14 @@ class Walk:
                 layer.rows({**values, **new}[layer.data], np.random.default_rng(place))
                 for values, new in zip(known, (dense, sparse), strict=True)
             )
-            seen = self._seen(number, y.shape[1])
-            for part, rows in enumerate((slice(seen), slice(seen, None))):
-                parts[part] += _moments(x[:, rows], y[:, rows])
+            into.add(x, y, self._seen(number, y.shape[1]))
             if computed is not None:
                 computed.append((dense, sparse))
                 if not _is_kept(dense, 2 * len(self._known)):
                     computed = None
-            enough = sum(part.count for part in parts) >= ROWS_PER_INPUT * y.shape[2]
-            if computed is None and enough and parts[1].count:
+            if computed is None and into.count >= ROWS_PER_INPUT * y.shape[2]:
                 break
-        return parts[0], parts[1], computed
+        return into, computed
 
     def _seen(self, number: int, rows: int) -> int:
         """Return how many of the ``rows`` of a run, ordered by sample, are not held out."""
@@ -127,6 +147,42 @@ class Walk:
 
 
 _NONE = Moments(np.zeros(1), np.zeros(1), 0)
+
+
+@dataclass
+class _Sums:
+    """The moments of rows, of those held out apart."""
+
+    seen: Moments = _NONE
+    held_out: Moments = _NONE
+
+    @property
+    def count(self) -> int:
+        """Number of rows; 0 as long as none is held out."""
+        return self.seen.count + self.held_out.count if self.held_out.count else 0
+
+    def add(self, x: np.ndarray, y: np.ndarray, seen: int) -> None:
+        """Add rows (groups, rows, K) of dense model and student, of which the last are held out."""
+        self.seen += _moments(x[:, :seen], y[:, :seen])
+        self.held_out += _moments(x[:, seen:], y[:, seen:])
+
+
+@dataclass
+class _Rows:
+    """The rows themselves."""
+
+    dense: list[np.ndarray] = field(default_factory=list)
+    sparse: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """Number of rows."""
+        return sum(part.shape[1] for part in self.dense)
+
+    def add(self, x: np.ndarray, y: np.ndarray, seen: int) -> None:
+        """Add rows (groups, rows, K) of dense model and student."""
+        self.dense.append(x)
+        self.sparse.append(y)
 
 
 def _moments(x: np.ndarray, y: np.ndarray) -> Moments:
