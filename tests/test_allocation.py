@@ -20,7 +20,7 @@ from onnx_unipts.allocation.halving import Stage, halve, stage_ends
 from onnx_unipts.allocation.prescribed import allocate_rest, check_prescribed
 from onnx_unipts.allocation.problem import History, zeros_for
 from onnx_unipts.graph.errors import UsageError
-from onnx_unipts.patterns import parse_pattern
+from onnx_unipts.patterns import Layout, Masking, parse_pattern
 from onnx_unipts.recipe import Search, load_recipe
 
 ANALYTIC = ("uniform", "erk", "tempered-lamp", "global", "lamp")
@@ -169,6 +169,14 @@ def test_tempered_lamp_spares_depthwise_layers_while_they_are_a_small_part(spars
     kept = ALLOCATORS["tempered-lamp"](problem)
     check(problem, kept)
     assert (kept["layer1"] == depthwise) == spared
+
+
+def test_what_has_one_channel_follows_from_the_layout():
+    # A transposed convolution with one output channel, whose filters see 96.
+    weights = layers((96, 96, 1, 1), (96, 1, 3, 3))
+    masking = Masking(layouts={"layer0": Layout(0, 1), "layer1": Layout(1, 0)})
+    kept = ALLOCATORS["tempered-lamp"](Problem(weights, 0.5, masking=masking))
+    assert kept["layer1"] < weights["layer1"].size
 
 
 def test_auto_searches_only_for_weights_that_stay_as_they_are():

@@ -64,6 +64,52 @@ def test_a_convolution_with_one_score_per_class_and_no_layer_without_a_bias(tmp_
     assert found(student_of(model, tmp_path, images(32))) == {}
 
 
+@pytest.mark.parametrize(
+    ("body", "shapes"),
+    [
+        # one number for all classes
+        ("(float[N,5] x) => (float[N,6] y) { y = Gemm <transB = 1> (x, w, b) }", {"b": (1,)}),
+        # the weight on the left: classes come first
+        ("(float[N,5] x) => (float[6,N] y) { y = Gemm <transB = 1> (w, x, b) }", {"b": (6, 1)}),
+        # softmax over three of the six
+        (
+            """(float[N,5] x) => (float[N,2,3] y) {
+                s = Constant <value = int64[3] {-1, 2, 3}> ()
+                g = Gemm <transB = 1> (x, w, b)
+                r = Reshape (g, s)
+                y = Softmax <axis = -1> (r)
+            }""",
+            {"b": (6,)},
+        ),
+        # all positions in one
+        (
+            "(float[N,5,2,2] x) => (float[N,24] y) { c = Conv (x, w, b) y = Flatten (c) }",
+            {"w": (6, 5, 1, 1), "b": (6,)},
+        ),
+    ],
+)
+def test_scores_that_are_not_one_per_output_are_left_to_squared_errors(body, shapes, tmp_path):
+    model = network(f"net {body}", draw(0, **{"w": (6, 5), **shapes}))
+    size = (32, 5, 2, 2) if "[N,5,2,2]" in body else (32, 5)
+    x = np.random.default_rng(0).standard_normal(size).astype(np.float32)
+    student = student_of(model, tmp_path, x)
+    assert list(linear_layers(student)) == ["w"]
+    assert found(student) == {}
+
+
+def test_few_rows_are_trusted_to_be_all_there_is():
+    rng = np.random.default_rng(0)
+    matrix, bias = rng.standard_normal((10, 64)), np.zeros(10)
+    mask = np.abs(matrix) > 0.7
+    x, new = rng.standard_normal((3, 64)), rng.standard_normal((500, 64))
+    weights, added = fitted_scores(matrix, bias, mask, x, x)
+    ours, pruned = (
+        divergence(SCORES, 0.2 * new @ matrix.T, 0.2 * new @ each.T + moved)
+        for each, moved in ((weights, added), (np.where(mask, matrix, 0.0), bias))
+    )
+    assert ours < 1.5 * pruned
+
+
 def test_answers_stay_for_classes_without_samples():
     rng = np.random.default_rng(0)
     matrix = rng.standard_normal((300, 200))

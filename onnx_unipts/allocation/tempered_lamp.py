@@ -1,4 +1,4 @@
-"""Tempered LAMP allocation: between LAMP and uniform, and depthwise layers are spared."""
+"""Tempered LAMP allocation: between LAMP and uniform, with filters of one channel spared."""
 
 from onnx_unipts.allocation.kept import Kept
 from onnx_unipts.allocation.lamp import lamp
@@ -15,16 +15,24 @@ ALL = 1e6
 
 @ALLOCATORS.register("tempered-lamp")
 def tempered_lamp(problem: Problem) -> Kept:
-    """Density in proportion to that of LAMP to the power of `POWER`; depthwise layers stay dense.
+    """Density in proportion to that of LAMP to the power of `POWER`; small filters stay dense.
 
     LAMP (Lee et al., ICLR 2021, arXiv 2010.07611) leaves the largest layers too little to train
     with: where masks move, what a layer can become counts beside what it is worth now. Filters of
-    a single channel have few weights to make up for one that goes; they stay where all of them are
-    no more than `SPARED` of what is kept.
+    a single channel, of depthwise layers and the first of grey images, have few weights to make up
+    for one that goes; they stay where all of them are no more than `SPARED` of what is kept.
     """
     kept, counts = lamp(problem), problem.counts
     wanted = {n: counts[n] * (k / counts[n]) ** POWER for n, k in kept.items()}
-    spared = [n for n, w in problem.weights.items() if w.ndim > 2 and w.shape[1] == 1]
+    spared = [n for n in counts if _has_one_channel(problem, n)]
     if sum(counts[n] for n in spared) <= SPARED * problem.total:
         wanted |= {n: ALL * counts[n] for n in spared}
     return problem.distribute(wanted)
+
+
+def _has_one_channel(problem: Problem, name: str) -> bool:
+    """Tell whether ``name`` is a convolution of filters that see one channel each."""
+    shape, layout = problem.weights[name].shape, problem.masking.layouts.get(name)
+    if layout is None or layout.in_axis is None:
+        return len(shape) > 2 and shape[1] == 1
+    return len(shape) > 2 and shape[layout.in_axis] // layout.in_groups == 1

@@ -12,33 +12,49 @@ from onnx_unipts.reconstruction.linear_layer import LinearLayer, only_use
 from onnx_unipts.student import Student
 from onnx_unipts.targets import Target, divergence
 
-__all__ = ["fitted_scores", "scoring_layers"]
+__all__ = ["fitted_scores", "rows_needed", "scoring_layers"]
 
 # How much the prior counts, beside the rows seen. MobileNetV2's classifier alone, 14 % of it kept
 # and fitted to 480 images: divergence 1.12 by squared error, 0.17 with the last of these.
 PRIORS = tuple(Prior(0.01, weights) for weights in (0.0, 1.0, 10.0, 100.0, 1000.0))
 # One in so many rows is held out.
 HELD_OUT = 4
+# Rows that are looked at, at most, and scores of all of them.
+ROWS = 4096
+ALL_SCORES = 1 << 25
 # Operators between the layer and its scores that only rearrange them.
 RESHAPING = {"Flatten", "Identity", "Reshape", "Squeeze"}
 
 
 def scoring_layers(student: Student, layers: Mapping[str, LinearLayer]) -> dict[str, str]:
-    """Return those of ``layers`` whose outputs are class scores, with the name of their bias."""
+    """Return those of ``layers`` whose outputs are class scores, with the name of their bias.
+
+    Convolutions and Gemm nodes that add a bias of their own, one number per class.
+    """
     targets = {target.value: target for target in student.targets if target.kind == "classes"}
     inputs = {value.name: value for value in student.model.graph.inputs}
     found = {}
     for name, layer in layers.items():
         use = only_use(inputs[name])
         assert use is not None
-        node = use[0]
-        target, bias = targets.get(_scores(node)), _bias(node, student)
+        node, index = use
+        scores, bias = _scores(node), _bias(node, student)
+        target = targets.get(str(scores.name))
         scaled = any(node.attributes.get_float(key, 1.0) != 1.0 for key in ("alpha", "beta"))
-        if target is None or not bias or scaled or layer.groups > 1 or layer.axis != -1:
+        if target is None or not bias or scaled or layer.groups > 1 or index != 1:
             continue
-        if target.axis in (1, -1):
+        assert layer.layout.out_axis is not None
+        classes = student.tensors[name].shape[layer.layout.out_axis]
+        if student.tensors[bias].shape[-1:] != (classes,) or student.tensors[bias].size != classes:
+            continue
+        if _has_classes(scores, target.axis, 1 if layer.kernel else -1, classes):
             found[name] = bias
     return found
+
+
+def rows_needed(classes: int) -> int:
+    """Return how many rows are looked at, at most, for so many ``classes``."""
+    return max(min(ROWS, ALL_SCORES // classes), 2 * HELD_OUT)
 
 
 def fitted_scores(
@@ -60,28 +76,40 @@ def fitted_scores(
         ours, dense = y[rows], x[rows]
         moments = Moments((ours.T @ ours)[None], (dense.T @ ours)[None], len(ours))
         weights = masked_least_squares(matrix[None], mask[None], moments, prior)[0]
-        return weights, (wanted[rows] - ours @ weights.T).mean(axis=0)
+        return weights, wanted[rows].mean(axis=0) - ours.mean(axis=0) @ weights.T
 
     def error(prior: Prior) -> float:
         weights, moved = fit(prior, slice(seen))
         return divergence(_SCORES, wanted[seen:], y[seen:] @ weights.T + moved)
 
-    prior = min(PRIORS, key=error) if seen < len(x) else PRIORS[-1]
+    prior = min(PRIORS, key=error) if seen < len(x) else PRIORS[0]
     return fit(prior, slice(None))
 
 
 _SCORES = Target("", "", "classes")
 
 
-def _scores(node: ir.Node) -> str:
-    """Return the name of what ``node`` makes, behind operators that rearrange it."""
+def _scores(node: ir.Node) -> ir.Value:
+    """Return what ``node`` makes, behind operators that rearrange it."""
     value = node.outputs[0]
     while not value.is_graph_output() and len(uses := list(value.uses())) == 1:
         after, index = uses[0]
         if after.op_type not in RESHAPING or index != 0:
             break
         value = after.outputs[0]
-    return str(value.name)
+    return value
+
+
+def _has_classes(scores: ir.Value, axis: int, expected: int, classes: int) -> bool:
+    """Tell whether ``axis`` is the one ``expected``, and known to have so many ``classes``.
+
+    What a Reshape has torn apart or joined has another number.
+    """
+    if scores.shape is None:
+        return False
+    sizes = list(scores.shape)
+    rank = len(sizes)
+    return axis % rank == expected % rank and sizes[axis] == classes
 
 
 def _bias(node: ir.Node, student: Student) -> str:

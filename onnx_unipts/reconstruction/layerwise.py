@@ -9,7 +9,7 @@ import numpy as np
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.progress import Progress
-from onnx_unipts.reconstruction.class_scores import fitted_scores, scoring_layers
+from onnx_unipts.reconstruction.class_scores import fitted_scores, rows_needed, scoring_layers
 from onnx_unipts.reconstruction.least_squares import fitted
 from onnx_unipts.reconstruction.linear_layer import linear_layers
 from onnx_unipts.reconstruction.moments import student_runs
@@ -49,7 +49,7 @@ def reconstruct(
             weight, mask = layer.matrix(dense), layer.matrix(masks[name])
             try:
                 if name in biases:
-                    x, y = walk.rows(name, layer, tensors)
+                    x, y = walk.rows(name, layer, tensors, rows_needed(len(weight[0])))
                     bias = student.dense[biases[name]]
                     scores, moved = fitted_scores(weight[0], bias.ravel(), mask[0], x[0], y[0])
                     matrix = scores[None]

@@ -67,13 +67,13 @@ class Walk:
         return sums.seen, sums.held_out
 
     def rows(
-        self, name: str, layer: LinearLayer, tensors: Mapping[str, np.ndarray]
+        self, name: str, layer: LinearLayer, tensors: Mapping[str, np.ndarray], most: int
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return what enters ``layer`` in dense model and student, float32 (groups, rows, K).
 
-        Otherwise as `moments`.
+        About ``most`` rows of all samples. Otherwise as `moments`.
         """
-        rows = self._gathered(_Rows(), name, layer, tensors)
+        rows = self._gathered(_Rows(-(-most // len(self._known))), name, layer, tensors)
         return np.concatenate(rows.dense, axis=1), np.concatenate(rows.sparse, axis=1)
 
     def _gathered(
@@ -169,8 +169,9 @@ class _Sums:
 
 @dataclass
 class _Rows:
-    """The rows themselves."""
+    """The rows themselves, up to ``most`` of a run, from all of its samples."""
 
+    most: int
     dense: list[np.ndarray] = field(default_factory=list)
     sparse: list[np.ndarray] = field(default_factory=list)
 
@@ -181,8 +182,9 @@ class _Rows:
 
     def add(self, x: np.ndarray, y: np.ndarray, seen: int) -> None:
         """Add rows (groups, rows, K) of dense model and student."""
-        self.dense.append(x)
-        self.sparse.append(y)
+        step = -(-x.shape[1] // self.most)
+        self.dense.append(x[:, ::step])
+        self.sparse.append(y[:, ::step])
 
 
 def _moments(x: np.ndarray, y: np.ndarray) -> Moments:
