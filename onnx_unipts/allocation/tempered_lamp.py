@@ -3,6 +3,7 @@
 from onnx_unipts.allocation.kept import Kept
 from onnx_unipts.allocation.lamp import lamp
 from onnx_unipts.allocation.problem import ALLOCATORS, Problem
+from onnx_unipts.patterns import Layout
 
 # Measured on ResNet-20 at 0.95, after training: 0.7 beats LAMP itself (1), 0.5 and uniform (0).
 POWER = 0.7
@@ -32,7 +33,7 @@ def tempered_lamp(problem: Problem) -> Kept:
 
 def _has_one_channel(problem: Problem, name: str) -> bool:
     """Tell whether ``name`` is a convolution of filters that see one channel each."""
-    shape, layout = problem.weights[name].shape, problem.masking.layouts.get(name)
-    if layout is None or layout.in_axis is None:
-        return len(shape) > 2 and shape[1] == 1
-    return len(shape) > 2 and shape[layout.in_axis] // layout.in_groups == 1
+    shape = problem.weights[name].shape
+    layout = problem.masking.layouts.get(name, Layout())
+    channels = 1 if layout.in_axis is None else layout.in_axis
+    return len(shape) > 2 and shape[channels] // layout.in_groups == 1

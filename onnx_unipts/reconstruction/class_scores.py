@@ -25,6 +25,8 @@ ALL_SCORES = 1 << 25
 # Operators between the layer and its scores that only rearrange them.
 RESHAPING = {"Flatten", "Identity", "Reshape", "Squeeze"}
 
+_SCORES = Target("", "", "classes")
+
 
 def scoring_layers(student: Student, layers: Mapping[str, LinearLayer]) -> dict[str, str]:
     """Return those of ``layers`` whose outputs are class scores, with the name of their bias.
@@ -84,9 +86,6 @@ def fitted_scores(
 
     prior = min(PRIORS, key=error) if seen < len(x) else PRIORS[0]
     return fit(prior, slice(None))
-
-
-_SCORES = Target("", "", "classes")
 
 
 def _scores(node: ir.Node) -> ir.Value:
