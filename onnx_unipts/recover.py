@@ -282,7 +282,9 @@ def _fitted(
     job: Job, student: Student, kept: Kept, data: CalibrationData
 ) -> tuple[dict[str, np.ndarray], Recovery]:
     """The tensors with each layer fitted on ``data``, and what they make without training."""
-    tensors, unfitted = reconstruct(student, kept, data, job.cores, job.progress)
+    searched = job.recipe.training.reconstruction_masks == "searched"
+    fixed_masks = not searched or job.pattern.whole_model
+    tensors, unfitted = reconstruct(student, kept, data, job.cores, job.progress, fixed_masks)
     settled = _settled(job, student, Checkpoint(0, dict(tensors)), kept)
     return tensors, settled._replace(untrained=unfitted)
 

@@ -7,7 +7,12 @@ from collections.abc import Mapping
 import numpy as np
 import onnx_ir as ir
 
-from onnx_unipts.reconstruction.least_squares import Moments, Prior, masked_least_squares
+from onnx_unipts.reconstruction.least_squares import (
+    Moments,
+    Prior,
+    Search,
+    masked_least_squares,
+)
 from onnx_unipts.reconstruction.linear_layer import LinearLayer, only_use
 from onnx_unipts.student import Student
 from onnx_unipts.targets import Target, divergence
@@ -26,6 +31,8 @@ ALL_SCORES = 1 << 25
 RESHAPING = {"Flatten", "Identity", "Reshape", "Squeeze"}
 
 _SCORES = Target("", "", "classes")
+
+Way = tuple[Prior, Search | None]
 
 
 def scoring_layers(student: Student, layers: Mapping[str, LinearLayer]) -> dict[str, str]:
@@ -60,7 +67,12 @@ def rows_needed(classes: int) -> int:
 
 
 def fitted_scores(
-    matrix: np.ndarray, bias: np.ndarray, mask: np.ndarray, x: np.ndarray, y: np.ndarray
+    matrix: np.ndarray,
+    bias: np.ndarray,
+    mask: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    search: Search | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the weights, zero where ``mask`` is False, and the bias that best give the scores.
 
@@ -68,24 +80,29 @@ def fitted_scores(
     the layer in the dense model; ``y`` (rows, K) enters in the student. Squared errors of scores
     say little of answers, and a few samples nothing of most classes: of `PRIORS` the one is taken
     whose scores diverge least on rows held out. The bias makes up for the mean of what is missing
-    (Nagel et al., arXiv 1906.04721, section 4.2). Float64.
+    (Nagel et al., arXiv 1906.04721, section 4.2). So it is with the mask that ``search`` finds for
+    each prior instead of ``mask``. Float64.
     """
     x, y, matrix = (array.astype(np.float64) for array in (x, y, matrix))
     seen = max(len(x) - len(x) // HELD_OUT, 1)
     wanted = x @ matrix.T + bias
 
-    def fit(prior: Prior, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+    def fit(way: Way, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        prior, find = way
         ours, dense = y[rows], x[rows]
         moments = Moments((ours.T @ ours)[None], (dense.T @ ours)[None], len(ours))
-        weights = masked_least_squares(matrix[None], mask[None], moments, prior)[0]
+        stays = mask[None] if find is None else find(matrix[None], mask[None], moments, prior)
+        weights = masked_least_squares(matrix[None], stays, moments, prior)[0]
         return weights, wanted[rows].mean(axis=0) - ours.mean(axis=0) @ weights.T
 
-    def error(prior: Prior) -> float:
-        weights, moved = fit(prior, slice(seen))
+    def error(way: Way) -> float:
+        weights, moved = fit(way, slice(seen))
         return divergence(_SCORES, wanted[seen:], y[seen:] @ weights.T + moved)
 
-    prior = min(PRIORS, key=error) if seen < len(x) else PRIORS[0]
-    return fit(prior, slice(None))
+    ways: list[Way] = [(prior, None) for prior in PRIORS]
+    if search is not None:
+        ways += [(prior, search) for prior in PRIORS[1:]]
+    return fit(min(ways, key=error) if seen < len(x) else ways[0], slice(None))
 
 
 def _scores(node: ir.Node) -> ir.Value:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["PRIORS", "Moments", "Prior", "damped", "fitted", "masked_least_squares"]
+__all__ = [
+    "PRIORS",
+    "Moments",
+    "Prior",
+    "Search",
+    "damped",
+    "fitted",
+    "masked_least_squares",
+    "normal_equations",
+]
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,10 @@ class Moments:
         return Moments(self.own + other.own, self.cross + other.cross, self.count + other.count)
 
 
+# W, the mask (bool) by the criterion, moments and prior -> the mask to fit under.
+Search = Callable[[np.ndarray, np.ndarray, Moments, Prior], np.ndarray]
+
+
 def damped(moments: np.ndarray, ridge: float = PRIORS[0].ridge) -> np.ndarray:
     """Return ``moments`` (groups, K, K) plus ``ridge`` times their mean diagonal.
 
@@ -70,19 +84,30 @@ def damped(moments: np.ndarray, ridge: float = PRIORS[0].ridge) -> np.ndarray:
     return moments + step * np.eye(moments.shape[-1])
 
 
-def fitted(matrix: np.ndarray, mask: np.ndarray, seen: Moments, held_out: Moments) -> np.ndarray:
+def fitted(
+    matrix: np.ndarray,
+    mask: np.ndarray,
+    seen: Moments,
+    held_out: Moments,
+    search: Search | None = None,
+) -> np.ndarray:
     """Return the weights of `masked_least_squares` on all rows.
 
-    With the one of `PRIORS` that does best on the rows ``held_out``, fitted to those ``seen``.
+    With the one of `PRIORS` that does best on the rows ``held_out``, fitted to those ``seen``; and
+    under the mask that ``search`` finds instead of ``mask`` where that does better there.
     """
-    prior = PRIORS[0]
-    if held_out.count:
-        errors = [
-            _error(matrix, masked_least_squares(matrix, mask, seen, prior), held_out)
-            for prior in PRIORS
-        ]
-        prior = PRIORS[int(np.argmin(errors))]
-    return masked_least_squares(matrix, mask, seen + held_out, prior)
+    rows = seen + held_out
+    if not held_out.count:
+        return masked_least_squares(matrix, mask, rows)
+
+    def error(mask: np.ndarray, prior: Prior) -> float:
+        return _error(matrix, masked_least_squares(matrix, mask, seen, prior), held_out)
+
+    errors = [error(mask, prior) for prior in PRIORS]
+    prior = PRIORS[int(np.argmin(errors))]
+    if search is not None and error(search(matrix, mask, seen, prior), prior) < min(errors):
+        mask = search(matrix, mask, rows, prior)
+    return masked_least_squares(matrix, mask, rows, prior)
 
 
 def masked_least_squares(
@@ -98,13 +123,10 @@ def masked_least_squares(
     All outputs are solved at once by conjugate gradients with a diagonal preconditioner (Hestenes
     and Stiefel, 1952), from the kept weights on: a tenth of the time of a factorisation for each.
     """
-    own, cross = moments.own / moments.count, moments.cross / moments.count
     matrix = matrix.astype(np.float64)
-    assumed = prior.moments(matrix, own)
-    system = own + assumed
+    system, wanted = normal_equations(matrix, moments, prior)
     diagonal = np.einsum("gkk->gk", system)[:, None, :]
     solution = np.where(mask, matrix, 0.0)
-    wanted = np.matmul(matrix, cross + assumed)
     residual = np.where(mask, wanted - np.matmul(solution, system), 0.0)
     direction = residual / diagonal
     norm = _products(residual, direction)
@@ -120,6 +142,19 @@ def masked_least_squares(
             break
         direction = scaled + _ratio(norm, previous) * direction
     return solution
+
+
+def normal_equations(
+    matrix: np.ndarray, moments: Moments, prior: Prior
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return A (groups, K, K) and B (groups, outputs, K), float64: the dense V that is best is B/A.
+
+    That is, V A = B where V minimises the mean of |W x - V y|^2 without a mask.
+    """
+    own, cross = moments.own / moments.count, moments.cross / moments.count
+    matrix = matrix.astype(np.float64)
+    assumed = prior.moments(matrix, own)
+    return own + assumed, np.matmul(matrix, cross + assumed)
 
 
 def _error(matrix: np.ndarray, solution: np.ndarray, moments: Moments) -> float:
