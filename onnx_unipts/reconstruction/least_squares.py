@@ -105,8 +105,9 @@ def fitted(
 
     errors = [error(mask, prior) for prior in PRIORS]
     prior = PRIORS[int(np.argmin(errors))]
-    if search is not None and error(search(matrix, mask, seen, prior), prior) < min(errors):
-        mask = search(matrix, mask, rows, prior)
+    if search is not None:
+        found = search(matrix, mask, seen, prior)
+        mask = found if error(found, prior) < min(errors) else mask
     return masked_least_squares(matrix, mask, rows, prior)
 
 

@@ -14,7 +14,7 @@ __all__ = ["Choice", "chosen_support"]
 Choice = Callable[[np.ndarray], np.ndarray]
 
 # Inputs of a layer, at most: more take minutes.
-LARGEST = 2048
+LARGEST = 1536
 # The penalty starts where a layer may leave its mask freely and ends where nothing moves any more.
 ITERATIONS = 60
 FIRST_PENALTY = 0.03
