@@ -50,8 +50,6 @@ STEPS_OF_FEW = 4
 # Fewer samples than the first, for more weights each than the second, are learned by heart.
 FEW_SAMPLES = 1024
 WEIGHTS_PER_SAMPLE = 1000
-# Training then starts from layers fitted one by one, with masks that suit the fit.
-FITTED_FIRST = {"training.reconstruction": True, "training.reconstruction_masks": "searched"}
 # Fewer than these say nothing about what a model will meet.
 FEWEST_SAMPLES = 8
 
@@ -234,8 +232,8 @@ def _with_fitting_batch(recipe: Recipe, data: CalibrationData, weights: int) -> 
         many = len(data) >= FEW_SAMPLES or weights < len(data) * WEIGHTS_PER_SAMPLE
         if many or recipe.training.recovery != "dynamic":
             return recipe
-        return recipe.with_settings(FITTED_FIRST)
+        return recipe.with_settings({"training.reconstruction": True})
     if len(data) < FEWEST_SAMPLES:
         require_batch(data, recipe.training.batch_size)
     size = max(1, len(data) // STEPS_OF_FEW)
-    return recipe.with_settings({"training.batch_size": size, **FITTED_FIRST})
+    return recipe.with_settings({"training.batch_size": size, "training.reconstruction": True})

@@ -282,11 +282,17 @@ def _fitted(
     job: Job, student: Student, kept: Kept, data: CalibrationData
 ) -> tuple[dict[str, np.ndarray], Recovery]:
     """The tensors with each layer fitted on ``data``, and what they make without training."""
-    searched = job.recipe.training.reconstruction_masks == "searched"
-    fixed_masks = not searched or job.pattern.whole_model
-    tensors, unfitted = reconstruct(student, kept, data, job.cores, job.progress, fixed_masks)
+    searches = _searches_masks(job)
+    tensors, unfitted = reconstruct(student, kept, data, job.cores, job.progress, searches)
     settled = _settled(job, student, Checkpoint(0, dict(tensors)), kept)
     return tensors, settled._replace(untrained=unfitted)
+
+
+def _searches_masks(job: Job) -> bool:
+    """Tell whether masks are free to follow the fit: no criterion or recovery holds them."""
+    settings = job.recipe.training
+    free = job.recipe.criterion == "magnitude" and settings.recovery == "dynamic"
+    return free and settings.reconstruction_masks == "searched" and not job.pattern.whole_model
 
 
 def _require_finite(state: Checkpoint, learning_rate: float) -> None:

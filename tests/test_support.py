@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_networks import classifier, images, outputs, perceptron, saved
 
+from onnx_unipts import api
 from onnx_unipts.calibration import input_signature, load_calibration_data
-from onnx_unipts.graph.model import load_model
+from onnx_unipts.graph.model import load_model, read_tensors
 from onnx_unipts.graph.prunable import find_prunable
 from onnx_unipts.patterns import Layout, Masking, parse_pattern
 from onnx_unipts.progress import Quiet
@@ -74,6 +75,15 @@ def test_inputs_that_never_vary_do_no_harm():
     choice = partial(largest, kept=8)
     found = chosen_support(matrix, choice(matrix), moments_of(x), PRIORS[0], choice)
     assert found.sum() == 8
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_inputs_that_are_not_finite_leave_the_mask(broken: float):
+    x = np.full((1, 20, 6), broken)
+    matrix = np.random.default_rng(0).standard_normal((1, 4, 6))
+    choice = partial(largest, kept=8)
+    mask = choice(np.abs(matrix))
+    assert chosen_support(matrix, mask, moments_of(x), PRIORS[0], choice) is mask
 
 
 def test_a_searched_mask_is_nearer_than_that_of_the_largest_weights_on_other_rows():
@@ -145,12 +155,23 @@ def test_a_model_with_searched_masks_keeps_the_pattern_and_is_nearer(pattern, tm
     batch = data.batch(np.arange(96))
     dense = outputs(student.with_tensors(dict(student.dense)), batch)[0]
 
-    def error(fixed_masks: bool) -> float:
-        tensors, others = reconstruct(student, kept, data, 1, Quiet(), fixed_masks)
+    def error(search_masks: bool) -> float:
+        tensors, others = reconstruct(student, kept, data, 1, Quiet(), search_masks)
         assert others == []
         for name in student.prunable:
             assert np.count_nonzero(tensors[name]) == kept[name]
             assert student.masking.violation(name, tensors[name]) == ""
         return float(np.square(outputs(student.with_tensors(tensors), batch)[0] - dense).mean())
 
-    assert error(fixed_masks=False) < error(fixed_masks=True)
+    assert error(search_masks=True) < error(search_masks=False)
+
+
+def test_masks_that_a_criterion_has_drawn_are_fitted_and_not_searched(tmp_path: Path):
+    settings = {"criterion": "random", "allocation.method": "lamp"}
+    result = api.compress(
+        saved(classifier(), tmp_path), sparsity=0.7, data={"x": images()}, recipe="alps",
+        settings=settings, jobs=1, format="dense",
+    )  # fmt: skip
+    written = read_tensors(load_model(result.output), ["w1", "w2", "w3"])
+    for weight in written.values():
+        assert np.abs(weight[weight != 0]).min() > 1e-9

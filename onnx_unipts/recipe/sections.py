@@ -110,8 +110,8 @@ class Training(Section):
         default=False, description="Fit each layer to its dense outputs before training."
     )
     reconstruction_masks: Literal["fixed", "searched"] = Field(
-        default="fixed",
-        description="Masks of the fit: the criterion's, or searched together with the weights.",
+        default="searched",
+        description="With reconstruction by magnitude: masks searched with the weights, or fixed.",
     )
     objective: str = Field(default="kl", description="A training objective's name.")
     temperature: float = Field(default=4.0, gt=0, le=100, description="Temperature of the teacher.")

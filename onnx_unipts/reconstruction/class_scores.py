@@ -32,8 +32,6 @@ RESHAPING = {"Flatten", "Identity", "Reshape", "Squeeze"}
 
 _SCORES = Target("", "", "classes")
 
-Way = tuple[Prior, Search | None]
-
 
 def scoring_layers(student: Student, layers: Mapping[str, LinearLayer]) -> dict[str, str]:
     """Return those of ``layers`` whose outputs are class scores, with the name of their bias.
@@ -80,29 +78,32 @@ def fitted_scores(
     the layer in the dense model; ``y`` (rows, K) enters in the student. Squared errors of scores
     say little of answers, and a few samples nothing of most classes: of `PRIORS` the one is taken
     whose scores diverge least on rows held out. The bias makes up for the mean of what is missing
-    (Nagel et al., arXiv 1906.04721, section 4.2). So it is with the mask that ``search`` finds for
-    each prior instead of ``mask``. Float64.
+    (Nagel et al., arXiv 1906.04721, section 4.2). The masks that ``search`` finds, one for
+    each prior, are tried beside ``mask``. Float64.
     """
     x, y, matrix = (array.astype(np.float64) for array in (x, y, matrix))
     seen = max(len(x) - len(x) // HELD_OUT, 1)
     wanted = x @ matrix.T + bias
 
-    def fit(way: Way, rows: slice) -> tuple[np.ndarray, np.ndarray]:
-        prior, find = way
+    def moments(rows: slice) -> Moments:
         ours, dense = y[rows], x[rows]
-        moments = Moments((ours.T @ ours)[None], (dense.T @ ours)[None], len(ours))
-        stays = mask[None] if find is None else find(matrix[None], mask[None], moments, prior)
-        weights = masked_least_squares(matrix[None], stays, moments, prior)[0]
-        return weights, wanted[rows].mean(axis=0) - ours.mean(axis=0) @ weights.T
+        return Moments((ours.T @ ours)[None], (dense.T @ ours)[None], len(ours))
 
-    def error(way: Way) -> float:
-        weights, moved = fit(way, slice(seen))
+    def fit(prior: Prior, mask: np.ndarray, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        weights = masked_least_squares(matrix[None], mask, moments(rows), prior)[0]
+        return weights, wanted[rows].mean(axis=0) - y[rows].mean(axis=0) @ weights.T
+
+    def error(way: tuple[Prior, np.ndarray]) -> float:
+        weights, moved = fit(*way, slice(seen))
         return divergence(_SCORES, wanted[seen:], y[seen:] @ weights.T + moved)
 
-    ways: list[Way] = [(prior, None) for prior in PRIORS]
+    ways = [(prior, mask[None]) for prior in PRIORS]
+    if seen == len(x):
+        return fit(*ways[0], slice(None))
     if search is not None:
-        ways += [(prior, search) for prior in PRIORS[1:]]
-    return fit(min(ways, key=error) if seen < len(x) else ways[0], slice(None))
+        known = moments(slice(seen))
+        ways += [(p, search(matrix[None], mask[None], known, p)) for p in PRIORS]
+    return fit(*min(ways, key=error), slice(None))
 
 
 def _scores(node: ir.Node) -> ir.Value:

@@ -27,14 +27,14 @@ def reconstruct(
     data: CalibrationData,
     cores: int,
     progress: Progress,
-    fixed_masks: bool = True,
+    search_masks: bool = False,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Return the student's tensors pruned and fitted, and the weights that were pruned only.
 
     In graph order, so that each layer is fitted to the inputs that the layers before it, already
     sparse, give it, and to the outputs of the dense model: post-training pruning by layer-wise
     calibration (Lazarevich et al., arXiv 2104.15023), as least squares. Pruned weights are
-    zero. Masks are those of the student's masking, or with ``fixed_masks`` False those of
+    zero. Masks are those of the student's masking, or with ``search_masks`` those of
     `chosen_support`, with as many kept, wherever these do better on samples held out. Where the
     runtime cannot run what comes before a layer, it is pruned only.
     """
@@ -51,7 +51,7 @@ def reconstruct(
             phase.advance(1)
             dense = student.dense[name]
             weight, mask = layer.matrix(dense), layer.matrix(masks[name])
-            search = None if fixed_masks else _search(student, name, layer, kept[name])
+            search = _search(student, name, layer, kept[name]) if search_masks else None
             try:
                 if name in biases:
                     x, y = walk.rows(name, layer, tensors, rows_needed(len(weight[0])))

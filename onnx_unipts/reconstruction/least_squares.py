@@ -107,7 +107,8 @@ def fitted(
     prior = PRIORS[int(np.argmin(errors))]
     if search is not None:
         found = search(matrix, mask, seen, prior)
-        mask = found if error(found, prior) < min(errors) else mask
+        if found is not mask and error(found, prior) < min(errors):
+            mask = found
     return masked_least_squares(matrix, mask, rows, prior)
 
 
@@ -148,9 +149,9 @@ def masked_least_squares(
 def normal_equations(
     matrix: np.ndarray, moments: Moments, prior: Prior
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return A (groups, K, K) and B (groups, outputs, K), float64: the dense V that is best is B/A.
+    """Return A (groups, K, K) and B (groups, outputs, K), float64.
 
-    That is, V A = B where V minimises the mean of |W x - V y|^2 without a mask.
+    V A = B where V minimises the mean of |W x - V y|^2 without a mask.
     """
     own, cross = moments.own / moments.count, moments.cross / moments.count
     matrix = matrix.astype(np.float64)

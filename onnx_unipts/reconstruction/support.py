@@ -1,4 +1,4 @@
-"""Which weights of a layer stay, chosen together with what the others become."""
+"""Which weights of a layer stay, chosen together with what they become."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ __all__ = ["Choice", "chosen_support"]
 # Scores (groups, outputs, K) -> the mask (bool) of those that stay, as the pattern allows it.
 Choice = Callable[[np.ndarray], np.ndarray]
 
-# Inputs of a layer, at most: more take minutes.
-LARGEST = 1536
+# Inputs of a layer, and weights times inputs, at most: ten seconds on two cores.
+MOST_INPUTS = 1536
+MOST_WORK = 1 << 31
 # The penalty starts where a layer may leave its mask freely and ends where nothing moves any more.
 ITERATIONS = 60
 FIRST_PENALTY = 0.03
@@ -24,16 +25,20 @@ GROWTH = 1.1
 def chosen_support(
     matrix: np.ndarray, mask: np.ndarray, moments: Moments, prior: Prior, choice: Choice
 ) -> np.ndarray:
-    """Return the mask (bool) under which `masked_least_squares` comes nearest to W x.
+    """Return a mask (bool) under which `masked_least_squares` comes near to W x.
 
     ``matrix`` is W, (groups, outputs, K); ``mask`` is where the search begins. By the alternating
     direction method of multipliers with a growing penalty (ALPS, Meng et al., arXiv 2406.07831,
     section 3): weights fitted freely, and weights that keep to ``choice``, drawn to each other.
-    Inputs are scaled to vary alike.
+    Inputs are scaled to vary alike. Layers too large, and inputs that are not finite, leave
+    ``mask`` as it is.
     """
-    if matrix.shape[-1] > LARGEST or mask.all():
+    inputs = matrix.shape[-1]
+    if inputs > MOST_INPUTS or matrix.size * inputs > MOST_WORK or mask.all():
         return mask
     system, wanted = normal_equations(matrix, moments, prior)
+    if not np.isfinite(system).all():
+        return mask
     scale = np.sqrt(np.einsum("gkk->gk", system))
     values, vectors = np.linalg.eigh(system / (scale[:, :, None] * scale[:, None, :]))
     values, vectors = (array.astype(np.float32) for array in (values, vectors))
@@ -45,7 +50,7 @@ def chosen_support(
         turned /= np.maximum(values, 0)[:, None, :] + penalty
         free = np.matmul(turned, vectors.swapaxes(1, 2))
         drawn = free + duals / penalty
-        mask = choice(np.abs(drawn))
+        mask = choice(np.square(drawn))
         sparse = np.where(mask, drawn, np.float32(0))
         duals += penalty * (free - sparse)
         penalty *= np.float32(GROWTH)
