@@ -175,3 +175,18 @@ def test_masks_that_a_criterion_has_drawn_are_fitted_and_not_searched(tmp_path: 
     written = read_tensors(load_model(result.output), ["w1", "w2", "w3"])
     for weight in written.values():
         assert np.abs(weight[weight != 0]).min() > 1e-9
+
+
+def test_training_keeps_the_masks_that_were_searched(tmp_path: Path):
+    settings = {
+        "training.reconstruction_masks": "searched",
+        "training.epochs": 2,
+        "allocation.method": "lamp",
+    }
+    result = api.compress(
+        saved(classifier(), tmp_path), sparsity=0.7, data={"x": images(32)}, settings=settings,
+        jobs=1, format="dense",
+    )  # fmt: skip
+    written = read_tensors(load_model(result.output), ["w1", "w2", "w3"])
+    assert sum(np.count_nonzero(weight == 0) for weight in written.values()) == int(0.7 * 824)
+    assert result.report["training"]["steps"] == 8

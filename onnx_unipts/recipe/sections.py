@@ -110,8 +110,8 @@ class Training(Section):
         default=False, description="Fit each layer to its dense outputs before training."
     )
     reconstruction_masks: Literal["fixed", "searched"] = Field(
-        default="searched",
-        description="With reconstruction by magnitude: masks searched with the weights, or fixed.",
+        default="fixed",
+        description="With reconstruction by magnitude: masks fixed, or searched with the weights.",
     )
     objective: str = Field(default="kl", description="A training objective's name.")
     temperature: float = Field(default=4.0, gt=0, le=100, description="Temperature of the teacher.")
