@@ -77,6 +77,7 @@ def test_inputs_that_never_vary_do_no_harm():
     assert found.sum() == 8
 
 
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 @pytest.mark.parametrize("broken", [np.nan, np.inf])
 def test_inputs_that_are_not_finite_leave_the_mask(broken: float):
     x = np.full((1, 20, 6), broken)
