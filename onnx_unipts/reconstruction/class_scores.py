@@ -89,21 +89,27 @@ def fitted_scores(
         ours, dense = y[rows], x[rows]
         return Moments((ours.T @ ours)[None], (dense.T @ ours)[None], len(ours))
 
-    def fit(prior: Prior, mask: np.ndarray, rows: slice) -> tuple[np.ndarray, np.ndarray]:
-        weights = masked_least_squares(matrix[None], mask, moments(rows), prior)[0]
+    def fit(
+        prior: Prior, mask: np.ndarray, known: Moments, rows: slice
+    ) -> tuple[np.ndarray, np.ndarray]:
+        weights = masked_least_squares(matrix[None], mask, known, prior)[0]
         return weights, wanted[rows].mean(axis=0) - y[rows].mean(axis=0) @ weights.T
 
+    ways = [(prior, mask[None]) for prior in PRIORS]
+    whole = moments(slice(None))
+    if seen == len(x):
+        return fit(*ways[0], whole, slice(None))
+    known = moments(slice(seen))
+
     def error(way: tuple[Prior, np.ndarray]) -> float:
-        weights, moved = fit(*way, slice(seen))
+        weights, moved = fit(*way, known, slice(seen))
         return divergence(_SCORES, wanted[seen:], y[seen:] @ weights.T + moved)
 
-    ways = [(prior, mask[None]) for prior in PRIORS]
-    if seen == len(x):
-        return fit(*ways[0], slice(None))
     if search is not None:
-        known = moments(slice(seen))
-        ways += [(p, search(matrix[None], mask[None], known, p)) for p in PRIORS]
-    return fit(*min(ways, key=error), slice(None))
+        given = mask[None]
+        found = [(prior, search(matrix[None], given, known, prior)) for prior in PRIORS]
+        ways += [(prior, other) for prior, other in found if other is not given]
+    return fit(*min(ways, key=error), whole, slice(None))
 
 
 def _scores(node: ir.Node) -> ir.Value:
