@@ -11,7 +11,14 @@ import onnx_ir as ir
 import onnxruntime
 import onnxsim
 
+from onnx_unipts.calibration import CalibrationData, input_signature, load_calibration_data
+from onnx_unipts.graph.model import load_model
+from onnx_unipts.graph.prunable import find_prunable
 from onnx_unipts.graph.simplification import SKIPPED
+from onnx_unipts.patterns import Layout, Masking, parse_pattern
+from onnx_unipts.recipe import Training
+from onnx_unipts.reconstruction import Moments
+from onnx_unipts.student import Student, build_student
 
 CLASSIFIER = """net (float[N,3,8,8] x) => (float[N,4] y) {
     c1 = Conv <pads = [1,1,1,1]> (x, w1, b1)
@@ -127,6 +134,33 @@ def saved(model: onnx.ModelProto, directory: Path, name: str = "m.onnx") -> Path
     """Write ``model`` into ``directory`` and return its path."""
     onnx.save(model, directory / name)
     return directory / name
+
+
+STUDENT_SETTINGS = Training(batch_size=16, augment=False, filter_scale="none")
+
+
+def prepared(
+    model: onnx.ModelProto,
+    directory: Path,
+    x: np.ndarray,
+    pattern: str = "unstructured",
+    **losses: str,
+) -> tuple[Student, CalibrationData]:
+    """Return the student of ``model``, which masks by ``pattern``, and ``x`` as its data."""
+    loaded = load_model(saved(model, directory))
+    weights = [weight for weight in find_prunable(loaded) if weight.pruned]
+    data = load_calibration_data({"x": x}, input_signature(loaded, {}))
+    settings = STUDENT_SETTINGS.model_copy(update={"losses": losses})
+    student = build_student(loaded, [weight.key for weight in weights], data, settings)
+    layouts = {weight.key: Layout.of(weight) for weight in weights}
+    student.masking = Masking(pattern=parse_pattern(pattern), layouts=layouts)
+    return student, data
+
+
+def moments_of(x: np.ndarray, y: np.ndarray | None = None) -> Moments:
+    """Return the moments of rows (groups, rows, K) of a dense model and a student, or of both."""
+    y = x if y is None else y
+    return Moments(y.swapaxes(1, 2) @ y, x.swapaxes(1, 2) @ y, x.shape[1])
 
 
 def outputs(

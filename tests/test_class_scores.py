@@ -6,23 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_networks import classifier, draw, images, network, saved
+from small_networks import classifier, draw, images, moments_of, network, prepared
 
-from onnx_unipts.calibration import input_signature, load_calibration_data
-from onnx_unipts.graph.model import load_model
-from onnx_unipts.graph.prunable import find_prunable
-from onnx_unipts.patterns import Layout, Masking
 from onnx_unipts.progress import Quiet
-from onnx_unipts.recipe import Training
 from onnx_unipts.reconstruction import (
-    Moments,
     fitted,
     fitted_scores,
     linear_layers,
     reconstruct,
     scoring_layers,
 )
-from onnx_unipts.student import Student, build_student
+from onnx_unipts.student import Student
 from onnx_unipts.targets import Target, divergence
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
@@ -31,13 +25,7 @@ SCORES = Target("", "", "classes")
 
 
 def student_of(model, directory: Path, x: np.ndarray, **losses: str) -> Student:
-    loaded = load_model(saved(model, directory))
-    weights = [weight for weight in find_prunable(loaded) if weight.pruned]
-    data = load_calibration_data({"x": x}, input_signature(loaded, {}))
-    settings = Training(batch_size=16, augment=False, filter_scale="none", losses=losses)
-    student = build_student(loaded, [weight.key for weight in weights], data, settings)
-    student.masking = Masking(layouts={weight.key: Layout.of(weight) for weight in weights})
-    return student
+    return prepared(model, directory, x, **losses)[0]
 
 
 def found(student: Student) -> dict[str, str]:
@@ -129,18 +117,15 @@ def test_answers_stay_for_classes_without_samples():
     assert not weights[~mask].any()
     wanted = seen @ matrix.T + bias
     np.testing.assert_allclose((seen @ weights.T + added).mean(axis=0), wanted.mean(axis=0))
-    parts = [Moments((x.T @ x)[None], (x.T @ x)[None], len(x)) for x in (seen[:75], seen[75:])]
+    parts = [moments_of(x[None]) for x in (seen[:75], seen[75:])]
     by_squares = fitted(matrix[None], mask[None], *parts)[0]
     assert error(weights, added) < 0.95 * error(by_squares, bias)
     assert error(weights, added) < 0.7 * error(np.where(mask, matrix, 0.0), bias)
 
 
 def test_the_bias_of_the_reconstructed_model_makes_up_for_the_mean(tmp_path: Path):
-    student = student_of(classifier(), tmp_path, images(64))
+    student, data = prepared(classifier(), tmp_path, images(64))
     kept = {name: student.dense[name].size // 3 for name in student.prunable}
-    data = load_calibration_data(
-        {"x": images(64)}, input_signature(load_model(saved(classifier(), tmp_path)), {})
-    )
     tensors, others = reconstruct(student, kept, data, 1, Quiet())
     assert others == []
     assert (tensors["b3"] != student.dense["b3"]).all()

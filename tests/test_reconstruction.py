@@ -10,18 +10,26 @@ import onnx_ir as ir
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from small_networks import classifier, draw, images, network, outputs, saved
+from small_networks import (
+    STUDENT_SETTINGS,
+    classifier,
+    draw,
+    images,
+    moments_of,
+    network,
+    outputs,
+    prepared,
+    saved,
+)
 
-from onnx_unipts.calibration import CalibrationData, input_signature, load_calibration_data
+from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.criteria import CRITERIA, Evidence
 from onnx_unipts.graph.model import load_model
 from onnx_unipts.graph.prunable import find_prunable
 from onnx_unipts.patterns import Layout, Masking
 from onnx_unipts.progress import Quiet
-from onnx_unipts.recipe import Training
 from onnx_unipts.reconstruction import (
     LinearLayer,
-    Moments,
     fitted,
     input_moments,
     linear_layers,
@@ -30,22 +38,9 @@ from onnx_unipts.reconstruction import (
     walk,
 )
 from onnx_unipts.reconstruction.least_squares import PRIORS
-from onnx_unipts.student import Student, build_student
+from onnx_unipts.student import Student
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
-
-SETTINGS = Training(batch_size=16, augment=False, filter_scale="none")
-
-
-def prepared(
-    model: onnx.ModelProto, directory: Path, x: np.ndarray
-) -> tuple[Student, CalibrationData]:
-    loaded = load_model(saved(model, directory))
-    weights = [weight for weight in find_prunable(loaded) if weight.pruned]
-    data = load_calibration_data({"x": x}, input_signature(loaded, {}))
-    student = build_student(loaded, [weight.key for weight in weights], data, SETTINGS)
-    student.masking = Masking(layouts={weight.key: Layout.of(weight) for weight in weights})
-    return student, data
 
 
 @pytest.fixture(scope="module")
@@ -166,10 +161,6 @@ def test_what_is_no_single_matrix_is_left_out(tmp_path: Path):
 
 
 # Least squares
-
-
-def moments_of(x: np.ndarray, y: np.ndarray) -> Moments:
-    return Moments(y.swapaxes(1, 2) @ y, x.swapaxes(1, 2) @ y, x.shape[1])
 
 
 @given(st.integers(0, 1000), st.integers(1, 7), st.integers(1, 6), st.integers(1, 2))
@@ -313,7 +304,7 @@ def test_what_was_computed_on_the_way_is_what_a_run_from_the_inputs_computes(
 
 def evidence(prepared: tuple[Student, CalibrationData], seed: int = 0) -> Evidence:
     student, data = prepared
-    return Evidence(student, data, SETTINGS, seed, 1, lambda text: pytest.fail(text))
+    return Evidence(student, data, STUDENT_SETTINGS, seed, 1, lambda text: pytest.fail(text))
 
 
 def test_wanda_weighs_by_the_root_mean_square_of_the_input(convolutional):

@@ -9,17 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_networks import classifier, images, outputs, perceptron, saved
+from small_networks import classifier, images, moments_of, outputs, perceptron, prepared, saved
 
 from onnx_unipts import api
-from onnx_unipts.calibration import input_signature, load_calibration_data
 from onnx_unipts.graph.model import load_model, read_tensors
-from onnx_unipts.graph.prunable import find_prunable
-from onnx_unipts.patterns import Layout, Masking, parse_pattern
 from onnx_unipts.progress import Quiet
-from onnx_unipts.recipe import Training
 from onnx_unipts.reconstruction import (
-    Moments,
     chosen_support,
     fitted,
     fitted_scores,
@@ -27,7 +22,6 @@ from onnx_unipts.reconstruction import (
     reconstruct,
 )
 from onnx_unipts.reconstruction.least_squares import PRIORS
-from onnx_unipts.student import build_student
 from onnx_unipts.targets import Target, divergence
 
 SCORES = Target("", "", "classes")
@@ -40,10 +34,6 @@ def largest(scores: np.ndarray, kept: int) -> np.ndarray:
     mask = np.zeros(scores.size, bool)
     mask[order[:kept]] = True
     return mask.reshape(scores.shape)
-
-
-def moments_of(x: np.ndarray) -> Moments:
-    return Moments(x.swapaxes(1, 2) @ x, x.swapaxes(1, 2) @ x, x.shape[1])
 
 
 def correlated(rng: np.random.Generator, rows: int, inputs: int) -> np.ndarray:
@@ -140,13 +130,7 @@ def test_a_model_with_searched_masks_keeps_the_pattern_and_is_nearer(pattern, tm
         model, x = perceptron(), correlated(np.random.default_rng(0), 96, 10)[0]
     else:
         model, x = classifier(), images(96)
-    loaded = load_model(saved(model, tmp_path))
-    weights = [weight for weight in find_prunable(loaded) if weight.pruned]
-    data = load_calibration_data({"x": x.astype(np.float32)}, input_signature(loaded, {}))
-    settings = Training(batch_size=16, augment=False, filter_scale="none")
-    student = build_student(loaded, [weight.key for weight in weights], data, settings)
-    layouts = {weight.key: Layout.of(weight) for weight in weights}
-    student.masking = Masking(pattern=parse_pattern(pattern), layouts=layouts)
+    student, data = prepared(model, tmp_path, x.astype(np.float32), pattern)
     share = 0.5 if pattern == "2:4" else 0.3
     kept = {name: int(share * student.dense[name].size) for name in student.prunable}
     if pattern == "2:4":
