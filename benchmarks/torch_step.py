@@ -12,7 +12,6 @@ cores is compared with that on one. Needs torch, an extra of the benchmarks alon
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -21,9 +20,6 @@ from training_step import seconds, training_step
 
 from onnx_unipts.training.trainer import available_cores
 
-CLASSES = 10
-WIDTHS = (16, 32, 64)
-TEMPERATURE = 4.0
 FEATURES = 9
 
 
@@ -45,11 +41,16 @@ def main(
     as_json: bool,
 ) -> None:
     """Compare a training step of MODEL, a CIFAR ResNet of so many layers, with torch."""
+    try:
+        from torch_resnet import torch_step
+    except ImportError as error:
+        raise click.UsageError("torch is not installed: pip install torch") from error
     cores = available_cores()
+    network = depth, batch_size, sparsity, cores
     steps = {
         "own": training_step(model, batch_size, sparsity, cores)[0],
-        "torch eager": _torch_step(depth, batch_size, sparsity, cores, channels_last=False),
-        "torch channels-last": _torch_step(depth, batch_size, sparsity, cores, channels_last=True),
+        "torch eager": torch_step(*network, channels_last=False, features=FEATURES),
+        "torch channels-last": torch_step(*network, channels_last=True, features=FEATURES),
     }
     if scaling:
         steps["own on one core"] = training_step(model, batch_size, sparsity, 1)[0]
@@ -75,92 +76,6 @@ def main(
         click.echo(
             f"  to {name}, {milliseconds[name]:.1f} ms: {middle:.2f} ({low:.2f} to {high:.2f})"
         )
-
-
-def _torch_step(
-    depth: int, batch_size: int, sparsity: float, cores: int, channels_last: bool
-) -> Callable[[], object]:
-    try:
-        import torch
-    except ImportError as error:
-        raise click.UsageError("torch is not installed: pip install torch") from error
-    from torch import nn
-    from torch.nn import functional
-
-    torch.set_num_threads(cores)
-    torch.manual_seed(0)
-
-    class Block(nn.Module):
-        def __init__(self, ins: int, outs: int, stride: int) -> None:
-            super().__init__()
-            self.first = nn.Conv2d(ins, outs, 3, stride, 1, bias=False)
-            self.second = nn.Conv2d(outs, outs, 3, 1, 1, bias=False)
-            self.norms = nn.ModuleList([nn.BatchNorm2d(outs), nn.BatchNorm2d(outs)])
-            self.wider, self.stride = outs - ins, stride
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            y = functional.relu(self.norms[0](self.first(x)))
-            y = self.norms[1](self.second(y))
-            if self.wider:  # the shortcut without weights of He et al., option A
-                x = x[:, :, :: self.stride, :: self.stride]
-                x = functional.pad(x, (0, 0, 0, 0, self.wider // 2, self.wider // 2))
-            return functional.relu(y + x)
-
-    class ResNet(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16))
-            blocks, ins = [], 16
-            for stage, outs in enumerate(WIDTHS):
-                for index in range((depth - 2) // 6):
-                    blocks.append(Block(ins, outs, 2 if stage and not index else 1))
-                    ins = outs
-            self.blocks = nn.ModuleList(blocks)
-            self.head = nn.Linear(WIDTHS[-1], CLASSES)
-
-        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-            x = functional.relu(self.stem(x))
-            inner = []
-            taught = np.linspace(0, len(self.blocks) - 1, FEATURES).round()
-            for index, block in enumerate(self.blocks):
-                x = block(x)
-                if index in taught:
-                    inner.append(x)
-            return self.head(x.mean((2, 3))), inner
-
-    layout = torch.channels_last if channels_last else torch.contiguous_format
-    teacher = ResNet().eval().to(memory_format=layout)
-    student = ResNet().train().to(memory_format=layout)
-    optimizer = torch.optim.SGD(student.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
-    weights = {n: p for n, p in student.named_parameters() if p.ndim > 1}
-    images = torch.randn(2 * batch_size, 3, 32, 32)
-
-    def masked() -> dict[str, torch.Tensor]:
-        pruned = {}
-        for name, weight in weights.items():
-            size = weight.detach().abs()
-            threshold = size.flatten().kthvalue(max(1, int(sparsity * size.numel()))).values
-            # straight through: the pruned weights get the gradient too
-            pruned[name] = weight + (weight * (size > threshold) - weight).detach()
-        return pruned
-
-    def step() -> float:
-        batch = images[torch.randperm(len(images))[:batch_size]].to(memory_format=layout)
-        with torch.no_grad():
-            wanted, dense = teacher(batch)
-        scores, inner = torch.func.functional_call(student, masked(), (batch,))
-        loss = TEMPERATURE**2 * functional.kl_div(
-            functional.log_softmax(scores / TEMPERATURE, 1),
-            functional.softmax(wanted / TEMPERATURE, 1),
-            reduction="batchmean",
-        )
-        loss = loss + sum(functional.mse_loss(a, b) for a, b in zip(inner, dense, strict=True))
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        return float(loss)
-
-    return step
 
 
 if __name__ == "__main__":
