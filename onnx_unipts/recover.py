@@ -22,7 +22,7 @@ from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.job import Job
 from onnx_unipts.memory import give_back
-from onnx_unipts.reconstruction import reconstruct
+from onnx_unipts.reconstruction import reconstruct, reconstruct_scores
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.student import Student, batches_of
 from onnx_unipts.targets import total_divergence
@@ -105,6 +105,8 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
         state = resumed if resumed is not None and number == reached else _copied(begin)
         state, unreached = _trained(job, run, learner, kept, state, number, course)
         recovery = settle(number, state)
+        if fitted and learner is not student:
+            recovery = _with_scores_fitted(job, learner, recovery)
         if divergence_of(recovery.tensors) <= min(distances):
             return recovery._replace(untrained=unreached, history=course.of(number))
         rate = _rate(job, number)
@@ -257,7 +259,7 @@ def _start(
 
     That is, with the statistics that belong to it, and the dense model pruned, with the old ones.
     Where layers are fitted before training, that has to show on samples that they were not fitted
-    to.
+    to; then they are fitted again, to all that are not made up.
     """
     settings = job.recipe.training
     pruned = _pruned(student, kept)
@@ -272,10 +274,12 @@ def _start(
     fitted_to, held_out = job.data.split(max(len(job.data) // HELD_OUT, 1), job.recipe.seed)
     tensors, fitted = _fitted(job, student, kept, fitted_to)
     divergence_of = _DivergenceFromDense(job, student, held_out)
-    if divergence_of(fitted.tensors) < min(divergence_of(each.tensors) for each in plain):
-        return tensors, [fitted, pruned]
-    job.progress.message("layers fitted one by one do no better on samples held out: not used")
-    return student.tensors, plain
+    if divergence_of(fitted.tensors) >= min(divergence_of(each.tensors) for each in plain):
+        job.progress.message("layers fitted one by one do no better on samples held out: not used")
+        return student.tensors, plain
+    if not job.synthetic:
+        tensors, fitted = _fitted(job, student, kept, job.data)
+    return tensors, [fitted, pruned]
 
 
 def _fitted(
@@ -288,11 +292,28 @@ def _fitted(
     return tensors, settled._replace(untrained=unfitted)
 
 
+def _with_scores_fitted(job: Job, student: Student, recovery: Recovery) -> Recovery:
+    """Return ``recovery`` with the layers that score classes as `reconstruct_scores` fits them.
+
+    Where masks are free, samples are not made up and the runtime can.
+    """
+    if not _searches_masks(job):
+        return recovery
+    try:
+        tensors = reconstruct_scores(student, recovery.kept, recovery.tensors, job.data, job.cores)
+    except UnsupportedModelError:
+        return recovery
+    return recovery._replace(tensors=tensors)
+
+
 def _searches_masks(job: Job) -> bool:
     """Tell whether masks are free to follow the fit: no criterion or recovery holds them."""
     settings = job.recipe.training
     free = job.recipe.criterion == "magnitude" and settings.recovery == "dynamic"
-    return free and settings.reconstruction_masks == "searched" and not job.pattern.whole_model
+    free = free and not job.pattern.whole_model
+    if settings.reconstruction_masks == "auto":
+        return free and settings.epochs > 0 and not job.synthetic
+    return free and settings.reconstruction_masks == "searched"
 
 
 def _require_finite(state: Checkpoint, learning_rate: float) -> None:

@@ -163,6 +163,14 @@ def moments_of(x: np.ndarray, y: np.ndarray | None = None) -> Moments:
     return Moments(y.swapaxes(1, 2) @ y, x.swapaxes(1, 2) @ y, x.shape[1])
 
 
+def largest(scores: np.ndarray, kept: int) -> np.ndarray:
+    """Return the mask of the ``kept`` largest of ``scores``."""
+    order = np.argsort(-scores, axis=None, kind="stable")
+    mask = np.zeros(scores.size, bool)
+    mask[order[:kept]] = True
+    return mask.reshape(scores.shape)
+
+
 def outputs(
     model: onnx.ModelProto | bytes | Path,
     feeds: Mapping[str, np.ndarray],

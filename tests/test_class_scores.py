@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small_networks import classifier, draw, images, moments_of, network, prepared
+from small_networks import (
+    classifier,
+    draw,
+    images,
+    largest,
+    moments_of,
+    network,
+    outputs,
+    prepared,
+)
 
 from onnx_unipts.progress import Quiet
 from onnx_unipts.reconstruction import (
+    chosen_support,
+    class_means,
     fitted,
     fitted_scores,
+    layer_at_positions,
     linear_layers,
     reconstruct,
+    reconstruct_scores,
     scoring_layers,
 )
 from onnx_unipts.student import Student
@@ -131,3 +145,103 @@ def test_the_bias_of_the_reconstructed_model_makes_up_for_the_mean(tmp_path: Pat
     assert (tensors["b3"] != student.dense["b3"]).all()
     assert tensors["b3"].shape == student.dense["b3"].shape
     assert np.count_nonzero(tensors["w3"]) == kept["w3"]
+
+
+# Means of classes
+
+
+def test_the_means_of_classes_are_those_of_a_linear_discriminant():
+    rng = np.random.default_rng(0)
+    classes, inputs = 200, 12
+    turn, _ = np.linalg.qr(rng.standard_normal((inputs, inputs)))
+    mixing = turn * np.linspace(0.4, 2.0, inputs)
+    means = rng.standard_normal((classes, inputs))
+    within = mixing @ mixing.T
+    weights = means @ np.linalg.inv(within)
+    rows = rng.standard_normal((40000, inputs)) @ mixing.T
+    found, wanted = class_means(weights, rows), means - means.mean(axis=0)
+    alike, without = (np.corrcoef(each.ravel(), wanted.ravel())[0, 1] for each in (found, weights))
+    assert alike > without + 0.1
+
+
+def test_positions_tell_how_inputs_of_unseen_classes_vary():
+    errors = []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        mixing = rng.standard_normal((60, 60)) / 60**0.5 + 0.3 * np.eye(60)
+        means = rng.standard_normal((150, 60)) @ mixing
+        matrix = 0.3 * means @ np.linalg.inv(mixing.T @ mixing + 0.05 * np.eye(60))
+        choice = partial(largest, kept=matrix.size // 5)
+        search = partial(chosen_support, choice=choice)
+        mask, bias = choice(np.abs(matrix)), np.zeros(150)
+        seen, new = (
+            means[part] + rng.standard_normal((len(means[part]), 60)) @ mixing
+            for part in (slice(0, 40), slice(50, 150))
+        )
+        positions = rng.standard_normal((2000, 60)) @ mixing
+        for known in (None, positions):
+            weights, moved = fitted_scores(matrix, bias, mask, seen, seen, search, known)
+            errors.append(divergence(SCORES, new @ matrix.T, new @ weights.T + moved))
+    assert sum(errors[1::2]) < 0.6 * sum(errors[::2])
+
+
+# A layer behind a mean over positions
+
+
+@pytest.mark.parametrize(
+    ("mean", "size", "axis"),
+    [
+        ("g = GlobalAveragePool (x) p = Flatten (g)", "5,4,3", 1),
+        ("g = AveragePool <kernel_shape = [4,3]> (x) c = Clip (g) p = Flatten (c)", "5,4,3", 1),
+        ("p = ReduceMean <axes = [2,3], keepdims = 0> (x)", "5,4,3", 1),
+        ("p = ReduceMean <axes = [-2], keepdims = 0> (x)", "12,5", -1),
+    ],
+)
+def test_rows_at_positions_have_the_mean_that_the_layer_takes(mean, size, axis, tmp_path: Path):
+    body = f"net (float[N,{size}] x) => (float[N,6] y) {{ {mean} y = MatMul (p, w) }}"
+    shape = (32, *map(int, size.split(",")))
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    student = student_of(network(body, draw(0, w=(5, 6))), tmp_path, x)
+    inner = layer_at_positions(student, "w", linear_layers(student)["w"])
+    assert inner is not None
+    rows = inner.rows(x, np.random.default_rng(0))[0]
+    (wanted,) = outputs(student.with_tensors(student.dense), {"x": x}, ["p"])
+    np.testing.assert_allclose(rows.reshape(32, -1, 5).mean(axis=1), wanted, atol=1e-5)
+    assert x.shape[axis] == rows.shape[1]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "(float[N,5] x) => (float[N,6] y) { y = MatMul (x, w) }",
+        "(float[N,5] x) => (float[N,6] y) { a = Tanh (x) y = MatMul (a, w) }",
+        "(float[N,5,4] x) => (float[N,6] y) { g = GlobalMaxPool (x) p = Flatten (g) "
+        "y = MatMul (p, w) }",
+        "(float[N,5,4,4] x) => (float[N,4,6] y) { m = ReduceMean <axes = [3], keepdims = 0> (x) "
+        "t = Transpose <perm = [0,2,1]> (m) y = MatMul (t, w) }",
+    ],
+)
+def test_no_mean_over_all_positions_no_rows_at_positions(body: str, tmp_path: Path):
+    shape = (32, *(int(size) for size in body.split("]")[0].split(",")[1:]))
+    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    student = student_of(network(f"net {body}", draw(0, w=(5, 6))), tmp_path, x)
+    assert layer_at_positions(student, "w", linear_layers(student)["w"]) is None
+
+
+# After training
+
+
+def test_scores_fitted_again_leave_all_other_layers_and_come_nearer(tmp_path: Path):
+    student, data = prepared(classifier(), tmp_path, images(64))
+    kept = {name: student.dense[name].size // 3 for name in student.prunable}
+    pruned = dict(student.dense)
+    for name in student.prunable:
+        pruned[name] = pruned[name] * student.masking.mask(name, pruned[name], kept[name])
+    done = reconstruct_scores(student, kept, pruned, data, 1)
+    assert {n for n, tensor in done.items() if tensor is not pruned[n]} == {"w3", "b3"}
+    assert np.count_nonzero(done["w3"]) == kept["w3"]
+    batch = data.batch(np.arange(64))
+    dense, before, after = (
+        outputs(student.with_tensors(each), batch)[0] for each in (student.dense, pruned, done)
+    )
+    assert divergence(SCORES, dense, after) < 0.8 * divergence(SCORES, dense, before)

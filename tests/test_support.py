@@ -9,7 +9,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from small_networks import classifier, images, moments_of, outputs, perceptron, prepared, saved
+from small_networks import (
+    classifier,
+    images,
+    largest,
+    moments_of,
+    outputs,
+    perceptron,
+    prepared,
+    saved,
+)
 
 from onnx_unipts import api
 from onnx_unipts.graph.model import load_model, read_tensors
@@ -27,13 +36,6 @@ from onnx_unipts.targets import Target, divergence
 SCORES = Target("", "", "classes")
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
-
-
-def largest(scores: np.ndarray, kept: int) -> np.ndarray:
-    order = np.argsort(-scores, axis=None, kind="stable")
-    mask = np.zeros(scores.size, bool)
-    mask[order[:kept]] = True
-    return mask.reshape(scores.shape)
 
 
 def correlated(rng: np.random.Generator, rows: int, inputs: int) -> np.ndarray:

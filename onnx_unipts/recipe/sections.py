@@ -109,9 +109,10 @@ class Training(Section):
     reconstruction: bool = Field(
         default=False, description="Fit each layer to its dense outputs before training."
     )
-    reconstruction_masks: Literal["fixed", "searched"] = Field(
-        default="fixed",
-        description="With reconstruction by magnitude: masks fixed, or searched with the weights.",
+    reconstruction_masks: Literal["auto", "fixed", "searched"] = Field(
+        default="auto",
+        description="With reconstruction by magnitude: masks fixed, searched with the weights, or "
+        "auto: searched where training follows and samples are not made up.",
     )
     objective: str = Field(default="kl", description="A training objective's name.")
     temperature: float = Field(default=4.0, gt=0, le=100, description="Temperature of the teacher.")

@@ -1,22 +1,26 @@
 """Layers by themselves: what enters them, and the weights that best give their dense outputs."""
 
-from onnx_unipts.reconstruction.class_scores import fitted_scores, scoring_layers
-from onnx_unipts.reconstruction.layerwise import reconstruct
+from onnx_unipts.reconstruction.class_scores import class_means, fitted_scores, scoring_layers
+from onnx_unipts.reconstruction.layerwise import reconstruct, reconstruct_scores
 from onnx_unipts.reconstruction.least_squares import Moments, damped, fitted, masked_least_squares
 from onnx_unipts.reconstruction.linear_layer import LinearLayer, linear_layers
 from onnx_unipts.reconstruction.moments import input_moments
+from onnx_unipts.reconstruction.pooling import layer_at_positions
 from onnx_unipts.reconstruction.support import chosen_support
 
 __all__ = [
     "LinearLayer",
     "Moments",
     "chosen_support",
+    "class_means",
     "damped",
     "fitted",
     "fitted_scores",
     "input_moments",
+    "layer_at_positions",
     "linear_layers",
     "masked_least_squares",
     "reconstruct",
+    "reconstruct_scores",
     "scoring_layers",
 ]
