@@ -11,8 +11,10 @@ import numpy as np
 from onnx_ir.passes import common
 
 from onnx_unipts.allocation import SEARCHES
+from onnx_unipts.allocation.fitted_sensitivity import LEVELS
 from onnx_unipts.evaluation import run_samples
 from onnx_unipts.job import Job
+from onnx_unipts.layer_scoring import SCORED_SAMPLES
 from onnx_unipts.targets import choose_targets
 from onnx_unipts.training.ort import file_session
 
@@ -80,9 +82,18 @@ def _seconds_per_sample(job: Job) -> float:
 
 
 def _searched_samples(job: Job) -> int:
-    settings = job.recipe.allocation.search
-    if job.allocator() not in SEARCHES:
+    """Return how many samples all candidates are scored on.
+
+    A layer that is pruned and fitted costs, beside the samples that score it, as much once more.
+    """
+    settings, method = job.recipe.allocation.search, job.allocator()
+    if method not in SEARCHES:
         return 0
+    if method == "sensitivity":
+        levels = len(job.pruned) * job.recipe.allocation.levels
+        return levels * min(settings.samples, len(job.data))
+    if method == "fitted-sensitivity":
+        return 2 * len(job.pruned) * LEVELS * min(SCORED_SAMPLES, len(job.data))
     fresh = max(settings.population - settings.elite, 0)
     candidates = settings.population + settings.generations * fresh
     return candidates * min(settings.samples, len(job.data))

@@ -83,8 +83,10 @@ class Job:
 
     def allocator(self, searching: bool = False) -> str:
         """The name of what shares the sparsity out, or a file; ``searching`` where that is all."""
-        trained = self.recipe.training.epochs > 0 and not self.pattern.whole_model
-        return allocator_for(self.recipe.allocation.method, searching or not trained)
+        training = self.recipe.training
+        trained = training.epochs > 0 and not self.pattern.whole_model
+        fitted = training.reconstruction and training.recovery == "dynamic" and not self.synthetic
+        return allocator_for(self.recipe.allocation.method, searching or not trained, fitted)
 
     @property
     def eliminates(self) -> bool:

@@ -16,7 +16,7 @@ from onnx_unipts.allocation.kept import Kept
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.callbacks import Epoch
 from onnx_unipts.course import Course
-from onnx_unipts.evaluation import run_samples
+from onnx_unipts.distance import DivergenceFromDense
 from onnx_unipts.finish import RECALIBRATION_SAMPLES, finished, pruned_exactly
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.isolation import isolated
@@ -25,8 +25,6 @@ from onnx_unipts.memory import give_back
 from onnx_unipts.reconstruction import reconstruct, reconstruct_scores
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.student import Student, batches_of
-from onnx_unipts.targets import total_divergence
-from onnx_unipts.training.ort import inference_session
 from onnx_unipts.training.recovery import RECOVERIES
 from onnx_unipts.training.relative_adam import RelativeAdam
 from onnx_unipts.training.self_check import check_gradients
@@ -42,9 +40,6 @@ __all__ = ["Recovery", "recover"]
 
 # Samples of a batch on which gradients are checked.
 CHECK_BATCH = 4
-# Samples on which training is judged, so many in a run.
-COMPARED_SAMPLES = 256
-COMPARED_BATCH = 16
 # Samples of the statistics with which the model is measured in between.
 QUICK_SAMPLES = 512
 # The attempts at training, each by its share of the learning rate. The later ones are careful: the
@@ -81,7 +76,7 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
     start, untrained = _start(job, student, kept)
     if settings.epochs == 0:
         return untrained[0]
-    divergence_of = _DivergenceFromDense(job, student)
+    divergence_of = DivergenceFromDense(job, student)
     distances = [divergence_of(each.tensors) for each in untrained]
     best = untrained[int(np.argmin(distances))]
     if not student.trained or not _check(job, student, kept):
@@ -168,36 +163,6 @@ def _name_untrained(job: Job, student: Student, trainer: Trainer) -> None:
             job.warn(text)
 
 
-class _DivergenceFromDense:
-    """How far tensors of a student are from the dense model on some of the calibration data.
-
-    From the dense model as it teaches: with the same statistics.
-    """
-
-    def __init__(self, job: Job, student: Student, data: CalibrationData | None = None) -> None:
-        self._student, self._cores = student, job.cores
-        self._data = job.data if data is None else data
-        statistics = job.recipe.training.teacher_statistics
-        self._dense = self._run(student.teacher(statistics))
-
-    def __call__(self, tensors: Mapping[str, np.ndarray]) -> float:
-        if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
-            return float("inf")
-        pairs = zip(self._dense, self._run(self._student.with_tensors(tensors)), strict=True)
-        return float(np.mean([total_divergence(self._student.targets, *pair) for pair in pairs]))
-
-    def _run(self, model: bytes) -> list[dict[str, np.ndarray]]:
-        session = inference_session(model, self._cores)
-        names = list(dict.fromkeys(target.value for target in self._student.targets))
-        student = self._student
-        size = student.divided(min(COMPARED_BATCH, len(self._data)))
-        batches = batches_of(self._data, size, student.affordable(COMPARED_SAMPLES))
-        return [
-            dict(zip(names, run_samples(session, names, batch, student.batching), strict=True))
-            for batch in batches
-        ]
-
-
 def _trained(
     job: Job,
     run: RunDirectory,
@@ -273,7 +238,7 @@ def _start(
         return student.tensors, plain
     fitted_to, held_out = job.data.split(max(len(job.data) // HELD_OUT, 1), job.recipe.seed)
     tensors, fitted = _fitted(job, student, kept, fitted_to)
-    divergence_of = _DivergenceFromDense(job, student, held_out)
+    divergence_of = DivergenceFromDense(job, student, held_out)
     if divergence_of(fitted.tensors) >= min(divergence_of(each.tensors) for each in plain):
         job.progress.message("layers fitted one by one do no better on samples held out: not used")
         return student.tensors, plain

@@ -18,6 +18,7 @@ from onnx_unipts.channels.selection import Choice
 from onnx_unipts.channels.update import Update
 from onnx_unipts.graph.model import read_tensors
 from onnx_unipts.job import Job
+from onnx_unipts.layer_scoring import LayerScorer
 from onnx_unipts.memory import give_back
 from onnx_unipts.patterns.masking import magnitude_scores
 from onnx_unipts.run_directory import RunDirectory
@@ -65,6 +66,7 @@ def search_allocation(
         minimum=job.recipe.allocation.minimum,
         levels=job.recipe.allocation.levels,
         stages=scorer.stages,
+        layer_score=LayerScorer(job, student),
     )
     if job.pattern.whole_model:
         kept, channels = _choose_channels(job, student, method, problem)

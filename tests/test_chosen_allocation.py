@@ -16,7 +16,9 @@ from onnx_unipts.graph.errors import TargetMissedError, UsageError
 pytestmark = pytest.mark.usefixtures("quick_simplification")
 
 
-@pytest.mark.parametrize("method", ["uniform", "erk", "global", "lamp", "evolutionary"])
+@pytest.mark.parametrize(
+    "method", ["uniform", "erk", "global", "lamp", "evolutionary", "fitted-sensitivity"]
+)
 @pytest.mark.parametrize("sparsity", [0.5, 0.95])
 def test_every_allocation_hits_the_target(method: str, sparsity: float, tmp_path: Path):
     chosen = UNTRAINED | {"allocation.method": method}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
@@ -23,10 +24,22 @@ __all__ = [
     "SEARCHES",
     "Allocator",
     "History",
+    "LayerScorer",
     "Problem",
     "analytic_allocator",
     "distribute",
 ]
+
+
+class LayerScorer(Protocol):
+    """Scores one layer that is pruned to several levels and fitted, all others dense."""
+
+    @property
+    def samples(self) -> int:
+        """Number of samples that score."""
+
+    def __call__(self, name: str, levels: Sequence[int]) -> list[float]:
+        """Return the fitness of each of ``levels``, larger is better."""
 
 
 class History:
@@ -47,7 +60,8 @@ class Problem:
 
     ``weights`` are the dense tensors by name; ``kept`` never exceeds a layer's number of non-zero
     weights, or what the pattern of ``masking`` leaves of them. ``score`` (fitness of allocations,
-    larger is better), ``search``, ``history`` and ``progress`` serve the allocators that search.
+    larger is better), ``layer_score`` (that of one layer pruned and fitted, all others dense),
+    ``search``, ``history`` and ``progress`` serve the allocators that search.
     ``stages`` score on ever more samples, for successive halving; none of them, on all at once.
     ``prescribed_total`` is given instead of what the sparsity says, where other layers are held.
     ``minimum`` is the least share of each layer to keep, ``levels`` the number of sparsities at
@@ -66,6 +80,7 @@ class Problem:
     minimum: float = 0.0
     levels: int = 8
     stages: Sequence[Stage] = ()
+    layer_score: LayerScorer | None = None
 
     @property
     def samples(self) -> int:

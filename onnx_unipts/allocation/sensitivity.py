@@ -8,15 +8,24 @@ Layer-Adaptive Weight Pruning, ICCV 2023, arXiv 2308.10438).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from onnx_unipts.allocation.kept import Kept
-from onnx_unipts.allocation.problem import ALLOCATORS, SEARCHES, History, Problem
+from onnx_unipts.allocation.problem import (
+    ALLOCATORS,
+    SEARCHES,
+    History,
+    Problem,
+)
 from onnx_unipts.graph.errors import UsageError
 
-__all__ = ["cheapest", "sensitivity"]
+__all__ = ["Curve", "cheapest", "least_distortion", "measured", "sensitivity"]
+
+# Counts kept, int64 ascending, and the distortion of each, float64.
+Curve = tuple[np.ndarray, np.ndarray]
 
 # The total is shared out in this many equal parts at most, and each layer has this many choices.
 PARTS = 4000
@@ -27,28 +36,70 @@ CHOICES = 64
 @SEARCHES.register("sensitivity")
 def sensitivity(problem: Problem) -> Kept:
     """Keep where removing hurts most; go on after the last layer in the history."""
-    if problem.score is None:
+    score = problem.score
+    if score is None:
         raise UsageError("allocation sensitivity needs calibration data to measure distortion")
+
+    def alone(name: str, levels: Sequence[int]) -> list[float]:
+        return score([{**problem.limits, name: level} for level in levels])
+
+    records = measured(
+        problem, "sensitivity", alone, problem.samples, lambda name: _levels(problem, name)
+    )
+    curves = {
+        name: _curve(record["levels"], record["fitness"], problem.limits[name])
+        for name, record in records.items()
+    }
+    return least_distortion(problem, curves)
+
+
+def measured(
+    problem: Problem,
+    method: str,
+    score: Callable[[str, Sequence[int]], list[float]],
+    samples: int,
+    levels_of: Callable[[str], list[int]],
+) -> dict[str, Mapping[str, Any]]:
+    """Return what each layer, alone kept to each of its levels, makes of the fitness, by name.
+
+    Records have ``levels`` and ``fitness``, on so many ``samples``; those in the history are not
+    measured again.
+    """
     history = problem.history or History()
     names = [name for name, limit in problem.limits.items() if limit]
-    with problem.progress.phase("sensitivity", len(names), len(history.generations)) as phase:
-        for number in range(len(history.generations), len(names)):
-            history.append(_measured(problem, names[number], number))
-            phase.advance(layer=names[number])
-    curves = [
-        _curve(record["levels"], record["fitness"], problem.limits[name])
-        for record, name in zip(history.generations, names, strict=True)
-    ]
-    wanted = dict(zip(names, map(float, cheapest(curves, problem.total)), strict=True))
+    done = history.generations
+    with problem.progress.phase(method, len(names), len(done)) as phase:
+        for number in range(len(done), len(names)):
+            name = names[number]
+            levels = levels_of(name)
+            fitness = score(name, levels)
+            history.append(
+                {
+                    "generation": number,
+                    "layer": name,
+                    "levels": levels,
+                    "fitness": fitness,
+                    "best": max(fitness),
+                    "evaluations": len(levels),
+                    "images": len(levels) * samples,
+                }
+            )
+            phase.advance(layer=name)
+    return dict(zip(names, history.generations, strict=True))
+
+
+def least_distortion(problem: Problem, curves: Mapping[str, Curve]) -> Kept:
+    """Return the solution of least distortion in sum; layers without a curve keep nothing."""
+    counts = cheapest(list(curves.values()), problem.total)
+    wanted = dict(zip(curves, map(float, counts), strict=True))
     return problem.distribute({name: wanted.get(name, 0.0) for name in problem.weights})
 
 
-def cheapest(curves: Sequence[tuple[np.ndarray, np.ndarray]], total: int) -> list[int]:
+def cheapest(curves: Sequence[Curve], total: int) -> list[int]:
     """Return one count per curve, in sum at most ``total``, of least distortion in sum.
 
-    A curve is counts kept, int64 ascending, and the distortion of each, float64. Counts are
-    rounded up to whole parts of ``total``, `PARTS` at most; where not even the smallest counts of
-    all curves fit, these are returned.
+    Counts are rounded up to whole parts of ``total``, `PARTS` at most; where not even the smallest
+    counts of all curves fit, these are returned.
     """
     part = max(1, -(-total // PARTS))
     budget = total // part
@@ -71,22 +122,6 @@ def cheapest(curves: Sequence[tuple[np.ndarray, np.ndarray]], total: int) -> lis
         picked.append(count)
         left -= -(-count // part)
     return picked[::-1]
-
-
-def _measured(problem: Problem, name: str, number: int) -> dict:
-    """Score the model with the layer called ``name`` pruned to each level, all others dense."""
-    levels = _levels(problem, name)
-    assert problem.score is not None
-    fitness = problem.score([{**problem.limits, name: level} for level in levels])
-    return {
-        "generation": number,
-        "layer": name,
-        "levels": levels,
-        "fitness": fitness,
-        "best": max(fitness),
-        "evaluations": len(levels),
-        "images": len(levels) * problem.samples,
-    }
 
 
 def _levels(problem: Problem, name: str) -> list[int]:

@@ -25,10 +25,15 @@ def tempered_lamp(problem: Problem) -> Kept:
     """
     kept, counts = lamp(problem), problem.counts
     wanted = {n: counts[n] * (k / counts[n]) ** POWER for n, k in kept.items()}
-    spared = [n for n in counts if _has_one_channel(problem, n)]
-    if sum(counts[n] for n in spared) <= SPARED * problem.total:
-        wanted |= {n: ALL * counts[n] for n in spared}
+    wanted |= {n: ALL * counts[n] for n in spared(problem)}
     return problem.distribute(wanted)
+
+
+def spared(problem: Problem) -> set[str]:
+    """Return the layers whose filters see one channel each, if these are few enough to stay."""
+    found = {name for name in problem.counts if _has_one_channel(problem, name)}
+    few = sum(problem.counts[name] for name in found) <= SPARED * problem.total
+    return found if few else set()
 
 
 def _has_one_channel(problem: Problem, name: str) -> bool:

@@ -1,6 +1,7 @@
 """Layers by themselves: what enters them, and the weights that best give their dense outputs."""
 
 from onnx_unipts.reconstruction.class_scores import class_means, fitted_scores, scoring_layers
+from onnx_unipts.reconstruction.layer_fit import LayerFit
 from onnx_unipts.reconstruction.layerwise import reconstruct, reconstruct_scores
 from onnx_unipts.reconstruction.least_squares import Moments, damped, fitted, masked_least_squares
 from onnx_unipts.reconstruction.linear_layer import LinearLayer, linear_layers
@@ -9,6 +10,7 @@ from onnx_unipts.reconstruction.pooling import layer_at_positions
 from onnx_unipts.reconstruction.support import chosen_support
 
 __all__ = [
+    "LayerFit",
     "LinearLayer",
     "Moments",
     "chosen_support",

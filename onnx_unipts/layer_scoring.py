@@ -1,0 +1,70 @@
+"""Scoring one layer pruned to several levels and fitted, all other layers dense."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from onnx_unipts.calibration import CalibrationData
+from onnx_unipts.distance import DivergenceFromDense
+from onnx_unipts.graph.errors import UnsupportedModelError
+from onnx_unipts.job import Job
+from onnx_unipts.reconstruction import LayerFit
+from onnx_unipts.student import Student
+
+__all__ = ["LayerScorer"]
+
+# One in so many samples is not fitted to, but scored on, up to so many.
+HELD_OUT = 4
+SCORED_SAMPLES = 128
+
+
+class LayerScorer:
+    """Scores layers. What that takes is made at the first call: not all allocators score."""
+
+    def __init__(self, job: Job, student: Student) -> None:
+        self._job, self._student = job, student
+        self._fit: LayerFit | None = None
+        self._left: list[str] = []
+
+    def __call__(self, name: str, levels: Sequence[int]) -> list[float]:
+        """Return the fitness, minus the divergence, with ``name`` alone kept to each of ``levels``.
+
+        On samples that the layer was not fitted to. Where it cannot be fitted it is pruned only.
+        """
+        student, dense = self._student, self._student.dense
+        masks = [student.masking.mask(name, dense[name], level) for level in levels]
+        found = [{name: dense[name] * mask} for mask in masks]
+        fit = self._fit_that_comes_to(name)
+        if fit is not None:
+            try:
+                found = fit.roughly(name, masks, dense)
+            except UnsupportedModelError:
+                self._fit = None
+        return [-self._divergence({**dense, **each}) for each in found]
+
+    @property
+    def samples(self) -> int:
+        """Number of samples that score."""
+        return len(self._data[1])
+
+    def _fit_that_comes_to(self, name: str) -> LayerFit | None:
+        """Return a fit that has not gone past the layer ``name``, None where that has no fit."""
+        if self._fit is None or (name in self._fit.layers and name not in self._left):
+            self._fit = LayerFit(self._student, self._data[0], self._job.cores, search_masks=False)
+            self._left = list(self._fit.layers)
+        if name not in self._fit.layers:
+            return None
+        self._left = self._left[self._left.index(name) + 1 :]
+        return self._fit
+
+    @cached_property
+    def _data(self) -> tuple[CalibrationData, CalibrationData]:
+        """What layers are fitted to, and what they are scored on."""
+        data = self._job.data
+        held_out = min(len(data) // HELD_OUT, SCORED_SAMPLES)
+        return data.split(held_out, self._job.recipe.seed) if held_out else (data, data)
+
+    @cached_property
+    def _divergence(self) -> DivergenceFromDense:
+        return DivergenceFromDense(self._job, self._student, self._data[1])
