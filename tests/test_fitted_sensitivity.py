@@ -8,14 +8,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_networks import classifier, draw, images, network, saved
+from small_networks import classifier, draw, images, network, prepared, saved
 
 from onnx_unipts import api
 from onnx_unipts.allocation import ALLOCATORS, Problem
 from onnx_unipts.allocation.problem import History
 from onnx_unipts.allocation.tempered_lamp import spared
 from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.graph.model import load_model
+from onnx_unipts.graph.prunable import find_prunable
+from onnx_unipts.job import Job
+from onnx_unipts.layer_scoring import LayerScorer
 from onnx_unipts.patterns import Layout, Masking
+from onnx_unipts.recipe import load_recipe
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
 
@@ -107,6 +112,26 @@ def test_fitted_layers_end_nearer_than_by_what_they_lose_unfitted(tmp_path: Path
         )
         left[method] = run.report["fidelity"]["after_recovery"]["error"]
     assert left["fitted-sensitivity"] < 0.75 * left["sensitivity"]
+
+
+def test_layers_are_scored_in_any_order(tmp_path: Path):
+    student, data = prepared(classifier(), tmp_path, images(64))
+    path, model = tmp_path / "m.onnx", load_model(tmp_path / "m.onnx")
+    recipe, weights = load_recipe("unipts"), find_prunable(model)
+    job = Job(path, path, recipe, 0.5, model, weights, data, None, "", 1)
+    names = list(student.prunable)
+    sizes = {name: student.dense[name].size for name in names}
+    found = []
+    for order in (names, names[::-1], [*names, names[0]]):
+        score = LayerScorer(job, student)
+        found.append({n: score(n, [sizes[n] // 4, sizes[n] // 2, sizes[n]]) for n in order})
+    assert score.samples == 16
+    for name in names:
+        few, half, whole = found[0][name]
+        assert few < half < whole
+        assert whole == pytest.approx(0, abs=1e-3)
+        assert found[1][name] == pytest.approx(found[0][name], rel=1e-4, abs=1e-6)
+        assert found[2][name] == pytest.approx(found[0][name], rel=1e-4, abs=1e-6)
 
 
 def test_few_real_samples_are_allocated_so_by_default(tmp_path: Path):

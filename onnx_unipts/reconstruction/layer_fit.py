@@ -10,10 +10,7 @@ import numpy as np
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.reconstruction.class_scores import fitted_scores, rows_needed, scoring_layers
 from onnx_unipts.reconstruction.least_squares import (
-    ITERATIONS,
     PRIORS,
-    Moments,
-    Prior,
     Search,
     fitted,
     masked_least_squares,
@@ -31,8 +28,6 @@ Tensors = Mapping[str, np.ndarray]
 
 # Of the solver, where it need not be exact.
 FEW_ITERATIONS = 12
-# What is assumed of the layers that score classes where none is chosen: see `class_scores`.
-SCORES_PRIOR = Prior(0.01, weights=100.0)
 
 
 class LayerFit:
@@ -61,54 +56,70 @@ class LayerFit:
         layer, dense = self.layers[name], self._student.dense[name]
         matrix, allowed = layer.matrix(dense), layer.matrix(mask)
         search = self._search(name, layer, int(mask.sum())) if self._search_masks else None
-        found = {}
         if name in self.scoring:
-            bias = self._student.dense[self.scoring[name]]
-            most = rows_needed(len(matrix[0]))
-            positions = None if search is None else self._positions(name, layer, tensors, most)
-            x, y = self._walk.rows(name, layer, tensors, most)
-            weights, moved = fitted_scores(
-                matrix[0], bias.ravel(), allowed[0], x[0], y[0], search, positions
-            )
-            solution = weights[None]
-            found[self.scoring[name]] = moved.reshape(bias.shape).astype(np.float32)
-        else:
-            moments = self._walk.moments(name, layer, tensors)
-            solution = fitted(matrix, allowed, *moments, search)
-        return found | {name: layer.tensor(solution, dense.shape).astype(np.float32)}
+            positions = self._positions(name, layer, tensors) if search else None
+            rows = self._rows(name, layer, tensors)
+            return self._scores(name, mask, rows, search, positions)
+        solution = fitted(matrix, allowed, *self._walk.moments(name, layer, tensors), search)
+        return {name: layer.tensor(solution, dense.shape).astype(np.float32)}
 
     def roughly(
         self, name: str, masks: Sequence[np.ndarray], tensors: Tensors
     ) -> list[dict[str, np.ndarray]]:
-        """Return what calling gives under each of ``masks``, in less time: no choice of a prior."""
-        layer, dense = self.layers[name], self._student.dense[name]
-        matrix, bias = layer.matrix(dense), self.scoring.get(name)
-        if bias is None:
-            seen, held_out = self._walk.moments(name, layer, tensors)
-            moments, prior, iterations = seen + held_out, PRIORS[1], FEW_ITERATIONS
-        else:
-            x, y = self._walk.rows(name, layer, tensors, rows_needed(len(matrix[0])))
-            x, y = x.astype(np.float64), y.astype(np.float64)
-            moments = Moments(y.swapaxes(1, 2) @ y, x.swapaxes(1, 2) @ y, y.shape[1])
-            prior, iterations = SCORES_PRIOR, ITERATIONS
-        found = []
-        for mask in masks:
-            allowed = layer.matrix(mask)
-            solution = masked_least_squares(matrix, allowed, moments, prior, iterations)
-            each = {name: layer.tensor(solution, dense.shape).astype(np.float32)}
-            if bias is not None:
-                missing = x[0].mean(axis=0) @ matrix[0].T - y[0].mean(axis=0) @ solution[0].T
-                old = self._student.dense[bias]
-                each[bias] = old + missing.reshape(old.shape).astype(np.float32)
-            found.append(each)
-        return found
+        """Return what calling gives under each of ``masks``, in less time.
 
-    def _positions(
-        self, name: str, layer: LinearLayer, tensors: Tensors, most: int
-    ) -> np.ndarray | None:
-        """Return about ``most`` rows of the student that ``layer`` takes the mean of, or None."""
+        Without the choice of what is assumed of inputs, but where the layer scores classes.
+        """
+        layer, dense = self.layers[name], self._student.dense[name]
+        if name in self.scoring:
+            rows = self._rows(name, layer, tensors)
+            return [self._scores(name, mask, rows) for mask in masks]
+        seen, held_out = self._walk.moments(name, layer, tensors)
+        solutions = (
+            masked_least_squares(
+                layer.matrix(dense), layer.matrix(mask), seen + held_out, PRIORS[1], FEW_ITERATIONS
+            )
+            for mask in masks
+        )
+        return [{name: layer.tensor(each, dense.shape).astype(np.float32)} for each in solutions]
+
+    def _scores(
+        self,
+        name: str,
+        mask: np.ndarray,
+        rows: tuple[np.ndarray, np.ndarray],
+        search: Search | None = None,
+        positions: np.ndarray | None = None,
+    ) -> dict[str, np.ndarray]:
+        """Return weight and bias of a layer that scores classes, fitted to ``rows``."""
+        layer, dense = self.layers[name], self._student.dense
+        bias = self.scoring[name]
+        weights, moved = fitted_scores(
+            layer.matrix(dense[name])[0],
+            dense[bias].ravel(),
+            layer.matrix(mask)[0],
+            *rows,
+            search,
+            positions,
+        )
+        weight = layer.tensor(weights[None], dense[name].shape)
+        return {
+            name: weight.astype(np.float32),
+            bias: moved.reshape(dense[bias].shape).astype(np.float32),
+        }
+
+    def _rows(
+        self, name: str, layer: LinearLayer, tensors: Tensors
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return rows (rows, K) that enter ``layer`` in dense model and student."""
+        most = rows_needed(self._student.dense[self.scoring[name]].size)
+        x, y = self._walk.rows(name, layer, tensors, most)
+        return x[0], y[0]
+
+    def _positions(self, name: str, layer: LinearLayer, tensors: Tensors) -> np.ndarray | None:
+        """Return rows of the student that ``layer`` takes the mean of, None if it takes none."""
         inner = layer_at_positions(self._student, name, layer)
-        return None if inner is None else self._walk.rows(name, inner, tensors, most)[1][0]
+        return None if inner is None else self._rows(name, inner, tensors)[1]
 
     def _search(self, name: str, layer: LinearLayer, kept: int) -> Search:
         """Return the search for masks that the pattern allows the weight ``name``."""
