@@ -14,7 +14,7 @@ from onnx_unipts.allocation import SEARCHES
 from onnx_unipts.allocation.fitted_sensitivity import LEVELS
 from onnx_unipts.evaluation import run_samples
 from onnx_unipts.job import Job
-from onnx_unipts.layer_scoring import SCORED_SAMPLES
+from onnx_unipts.layer_scoring import HELD_OUT, SCORED_SAMPLES
 from onnx_unipts.targets import choose_targets
 from onnx_unipts.training.ort import file_session
 
@@ -93,7 +93,7 @@ def _searched_samples(job: Job) -> int:
         levels = len(job.pruned) * job.recipe.allocation.levels
         return levels * min(settings.samples, len(job.data))
     if method == "fitted-sensitivity":
-        return 2 * len(job.pruned) * LEVELS * min(SCORED_SAMPLES, len(job.data))
+        return 2 * len(job.pruned) * LEVELS * min(SCORED_SAMPLES, len(job.data) // HELD_OUT)
     fresh = max(settings.population - settings.elite, 0)
     candidates = settings.population + settings.generations * fresh
     return candidates * min(settings.samples, len(job.data))

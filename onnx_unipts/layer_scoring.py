@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 
+from onnx_unipts.allocation.fitted_sensitivity import LEVELS
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.distance import DivergenceFromDense
 from onnx_unipts.graph.errors import UnsupportedModelError
@@ -14,9 +15,12 @@ from onnx_unipts.student import Student
 
 __all__ = ["LayerScorer"]
 
-# One in so many samples is not fitted to, but scored on, up to so many.
+# One in so many samples is not fitted to, but scored on, up to so many; fewer where they would take
+# longer than so many multiplications, a few minutes on two cores.
 HELD_OUT = 4
 SCORED_SAMPLES = 128
+LEAST_SCORED = 16
+MULTIPLICATIONS = 20_000_000_000_000
 
 
 class LayerScorer:
@@ -28,7 +32,7 @@ class LayerScorer:
         self._left: list[str] = []
 
     def __call__(self, name: str, levels: Sequence[int]) -> list[float]:
-        """Return the fitness, minus the divergence, with ``name`` alone kept to each of ``levels``.
+        """Return minus what ``name``, alone kept to each of ``levels``, adds to the divergence.
 
         On samples that the layer was not fitted to. Where it cannot be fitted it is pruned only.
         """
@@ -41,7 +45,7 @@ class LayerScorer:
                 found = fit.roughly(name, masks, dense)
             except UnsupportedModelError:
                 self._fit = None
-        return [-self._divergence({**dense, **each}) for each in found]
+        return [self._untouched - self._divergence({**dense, **each}) for each in found]
 
     @property
     def samples(self) -> int:
@@ -61,9 +65,17 @@ class LayerScorer:
     @cached_property
     def _data(self) -> tuple[CalibrationData, CalibrationData]:
         """What layers are fitted to, and what they are scored on."""
-        data = self._job.data
-        held_out = min(len(data) // HELD_OUT, SCORED_SAMPLES)
+        data, student = self._job.data, self._student
+        scores = len(student.prunable) * LEVELS
+        affordable = MULTIPLICATIONS // (scores * max(student.multiplications, 1))
+        most = min(max(affordable, LEAST_SCORED), SCORED_SAMPLES)
+        held_out = min(len(data) // HELD_OUT, most)
         return data.split(held_out, self._job.recipe.seed) if held_out else (data, data)
+
+    @cached_property
+    def _untouched(self) -> float:
+        """The divergence of the dense student, where the dense model teaches otherwise than it."""
+        return self._divergence(self._student.dense)
 
     @cached_property
     def _divergence(self) -> DivergenceFromDense:

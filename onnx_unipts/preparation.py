@@ -168,6 +168,11 @@ def _check_plugins(recipe: Recipe, backend: str) -> None:
             f"allocation {allocation.method}: a file says nothing of channels; with the pattern "
             f"{pattern.name} give one of {', '.join(ALLOCATORS)}"
         )
+    if pattern.whole_model and allocation.method == "fitted-sensitivity":
+        raise UsageError(
+            f"allocation fitted-sensitivity fits layers one by one, which the pattern "
+            f"{pattern.name} has no masks for; give another one, such as evolutionary"
+        )
     if pattern.whole_model and recipe.training.recovery == "learned-thresholds":
         raise UsageError(
             f"recovery learned-thresholds decides on single weights; with the pattern "

@@ -100,9 +100,11 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
         state = resumed if resumed is not None and number == reached else _copied(begin)
         state, unreached = _trained(job, run, learner, kept, state, number, course)
         recovery = settle(number, state)
-        if fitted and learner is not student:
-            recovery = _with_scores_fitted(job, learner, recovery)
         if divergence_of(recovery.tensors) <= min(distances):
+            if fitted:
+                scored = _with_scores_fitted(job, learner, recovery)
+                if scored is not recovery.tensors:
+                    recovery = settle(number, replace(state, tensors=scored))
             return recovery._replace(untrained=unreached, history=course.of(number))
         rate = _rate(job, number)
         job.warn(f"at a learning rate of {rate:g} training leads away from the dense model")
@@ -257,18 +259,17 @@ def _fitted(
     return tensors, settled._replace(untrained=unfitted)
 
 
-def _with_scores_fitted(job: Job, student: Student, recovery: Recovery) -> Recovery:
-    """Return ``recovery`` with the layers that score classes as `reconstruct_scores` fits them.
+def _with_scores_fitted(job: Job, student: Student, recovery: Recovery) -> dict[str, np.ndarray]:
+    """Return the tensors with the layers that score classes as `reconstruct_scores` fits them.
 
-    Where masks are free, samples are not made up and the runtime can.
+    Where masks are free, and there are more classes than samples that could show them.
     """
     if not _searches_masks(job):
-        return recovery
+        return recovery.tensors
     try:
-        tensors = reconstruct_scores(student, recovery.kept, recovery.tensors, job.data, job.cores)
+        return reconstruct_scores(student, recovery.kept, recovery.tensors, job.data, job.cores)
     except UnsupportedModelError:
-        return recovery
-    return recovery._replace(tensors=tensors)
+        return recovery.tensors
 
 
 def _searches_masks(job: Job) -> bool:

@@ -52,7 +52,7 @@ def search_allocation(
     began = time.monotonic()
     give_back()
     history = _JournalHistory(run, job)
-    method = job.allocator(searching or bool(history.generations))
+    method = job.allocator(searching or history.of_candidates)
     scorer = CandidateScorer(job, student)
     problem = Problem(
         {key: student.dense[key] for key in job.keys},
@@ -119,10 +119,16 @@ class _JournalHistory(History):
         self._job = job
         self.generations = [entry["record"] for entry in run.entries("generation")]
 
+    @property
+    def of_candidates(self) -> bool:
+        """Whether a search of whole allocations has begun, not one layer by layer."""
+        return any("layer" not in record for record in self.generations)
+
     def append(self, generation: dict) -> None:
         super().append(generation)
         self._run.append("generation", record=generation)
-        total = self._job.recipe.allocation.search.generations + 1
+        settings = self._job.recipe.allocation.search
+        total = len(self._job.keys) if "layer" in generation else settings.generations + 1
         best = max(record["best"] for record in self.generations)
         number, evaluations = generation["generation"], generation["evaluations"]
         self._job.callbacks.generation(Generation(number, total, best, evaluations))

@@ -228,19 +228,48 @@ def test_no_mean_over_all_positions_no_rows_at_positions(body: str, tmp_path: Pa
     assert layer_at_positions(student, "w", linear_layers(student)["w"]) is None
 
 
+@pytest.mark.parametrize(
+    ("heads", "shapes"),
+    [
+        ("y = Gemm <transB = 1> (f, w3, b3) z = Gemm <transB = 1> (f, w4, b4)", ((4, 8), (5, 8))),
+        (
+            """s = Constant <value = int64[2] {-1, 4}> ()
+            r = Reshape (f, s)
+            y = Gemm <transB = 1> (r, w3, b3)
+            z = Gemm <transB = 1> (f, w4, b4)""",
+            ((4, 4), (5, 8)),
+        ),
+    ],
+)
+def test_two_layers_of_scores_behind_one_mean_are_both_fitted(heads, shapes, tmp_path: Path):
+    body = f"""net (float[N,3,8,8] x) => (float[M,4] y, float[N,5] z) {{
+        c = Conv (x, w1)
+        p = GlobalAveragePool (c)
+        f = Flatten (p)
+        {heads}
+    }}"""
+    tensors = draw(0, w1=(8, 3, 3, 3), w3=shapes[0], w4=shapes[1], b3=(4,), b4=(5,))
+    student, data = prepared(network(body, tensors), tmp_path, images(64))
+    kept = {name: student.dense[name].size // 3 for name in student.prunable}
+    _, others = reconstruct(student, kept, data, 1, Quiet(), search_masks=True)
+    assert others == []
+
+
 # After training
 
 
-def test_scores_fitted_again_leave_all_other_layers_and_come_nearer(tmp_path: Path):
+def test_scores_are_fitted_again_where_classes_outnumber_samples(tmp_path: Path):
     student, data = prepared(classifier(), tmp_path, images(64))
     kept = {name: student.dense[name].size // 3 for name in student.prunable}
     pruned = dict(student.dense)
     for name in student.prunable:
         pruned[name] = pruned[name] * student.masking.mask(name, pruned[name], kept[name])
-    done = reconstruct_scores(student, kept, pruned, data, 1)
+    assert reconstruct_scores(student, kept, pruned, data, 1) == pruned
+    few = data.subset(np.arange(3))
+    done = reconstruct_scores(student, kept, pruned, few, 1)
     assert {n for n, tensor in done.items() if tensor is not pruned[n]} == {"w3", "b3"}
     assert np.count_nonzero(done["w3"]) == kept["w3"]
-    batch = data.batch(np.arange(64))
+    batch = few.batch(np.arange(3))
     dense, before, after = (
         outputs(student.with_tensors(each), batch)[0] for each in (student.dense, pruned, done)
     )

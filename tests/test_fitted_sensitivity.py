@@ -14,8 +14,9 @@ from onnx_unipts import api
 from onnx_unipts.allocation import ALLOCATORS, Problem
 from onnx_unipts.allocation.problem import History
 from onnx_unipts.allocation.tempered_lamp import spared
+from onnx_unipts.callbacks import Generation
 from onnx_unipts.graph.errors import UsageError
-from onnx_unipts.graph.model import load_model
+from onnx_unipts.graph.model import load_model, read_tensors
 from onnx_unipts.graph.prunable import find_prunable
 from onnx_unipts.job import Job
 from onnx_unipts.layer_scoring import LayerScorer
@@ -112,6 +113,62 @@ def test_fitted_layers_end_nearer_than_by_what_they_lose_unfitted(tmp_path: Path
         )
         left[method] = run.report["fidelity"]["after_recovery"]["error"]
     assert left["fitted-sensitivity"] < 0.75 * left["sensitivity"]
+
+
+def test_nothing_is_measured_where_nothing_is_to_choose():
+    score = Prices()
+    kept = allocated(0.0, layer_score=score)
+    assert kept == {"a": 400, "b": 400, "c": 400}
+    assert score.asked == []
+
+
+def test_other_layers_may_have_it_all(tmp_path: Path):
+    x = np.random.default_rng(0).standard_normal((20, 10)).astype(np.float32)
+    tensors = draw(0, w1=(10, 10), w2=(10, 10))
+    body = "net (float[N,10] x) => (float[N,10] y) { h = MatMul (x, w1) y = MatMul (h, w2) }"
+    run = api.compress(
+        saved(network(body, tensors), tmp_path), sparsity=0.5, data={"x": x}, jobs=1,
+        settings={"layer_sparsity": {"w1": 0.0}, "training.epochs": 1}, format="dense",
+    )  # fmt: skip
+    written = read_tensors(load_model(run.output), ["w1", "w2"])
+    assert np.count_nonzero(written["w1"]) == 100
+    assert np.count_nonzero(written["w2"]) == 0
+
+
+def test_channels_are_not_fitted_one_by_one(tmp_path: Path):
+    with pytest.raises(UsageError, match="fitted-sensitivity"):
+        api.compress(
+            saved(classifier(), tmp_path), sparsity=0.5, data={"x": images()}, jobs=1,
+            settings={"pattern": "channel", "allocation.method": "fitted-sensitivity"},
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize("stop", [1, None])
+def test_a_run_of_few_samples_is_resumed(stop: int | None, tmp_path: Path):
+    path, written = saved(classifier(), tmp_path), []
+
+    def compress(name: str, **options) -> np.ndarray:
+        run = api.compress(
+            path, sparsity=0.5, data={"x": images(20)}, jobs=1, format="dense",
+            settings={"training.epochs": 1}, output=tmp_path / name,
+            run_dir=tmp_path / f"{name}.run", **options,
+        )  # fmt: skip
+        return read_tensors(load_model(run.output), ["w2"])["w2"]
+
+    def generation(found: Generation) -> None:
+        written.append(found)
+        assert found.total == 3
+        if found.number == stop:
+            raise KeyboardInterrupt
+
+    whole = compress("whole.onnx")
+    if stop is None:
+        compress("part.onnx", on_generation=generation)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            compress("part.onnx", on_generation=generation)
+    np.testing.assert_array_equal(compress("part.onnx", resume=True), whole)
+    assert len(written) == (3 if stop is None else 2)
 
 
 def test_layers_are_scored_in_any_order(tmp_path: Path):

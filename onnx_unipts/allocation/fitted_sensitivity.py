@@ -7,6 +7,7 @@ is measured: where layers are fitted in the end as well, this is what they will 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 
@@ -35,12 +36,15 @@ def fitted_sensitivity(problem: Problem) -> Kept:
     score = problem.layer_score
     if score is None:
         raise UsageError("allocation fitted-sensitivity needs calibration data to fit layers to")
+    limits, whole = problem.limits, spared(problem)
+    if problem.total == sum(limits.values()):
+        return dict(limits)
     records = measured(
-        problem, "fitted-sensitivity", score, score.samples, lambda name: _levels(problem, name)
+        problem, "fitted-sensitivity", score, score.samples, partial(_levels, problem), whole
     )
-    whole = spared(problem)
-    curves = {
-        name: _curve(record["levels"], record["fitness"], problem.limits[name], name in whole)
+    curves = {name: (np.array([limits[name]]), np.zeros(1)) for name in whole}
+    curves |= {
+        name: _curve(record["levels"], record["fitness"], limits[name])
         for name, record in records.items()
     }
     return least_distortion(problem, curves)
@@ -50,18 +54,17 @@ def _levels(problem: Problem, name: str) -> list[int]:
     """Return counts from a quarter of the wanted density on, evenly spaced in logarithm."""
     limit = problem.limits[name]
     density = problem.total / sum(problem.counts.values())
-    spaced = np.geomspace(min(LEAST * density, GREATEST), GREATEST, LEVELS)
+    first = min(max(LEAST * density, 1 / limit), GREATEST)
+    spaced = np.geomspace(first, GREATEST, LEVELS)
     least = max(1, problem.floors[name])
     return sorted({min(limit, max(least, round(limit * share))) for share in spaced})
 
 
-def _curve(levels: Sequence[int], fitness: Sequence[float], limit: int, whole: bool) -> Curve:
+def _curve(levels: Sequence[int], fitness: Sequence[float], limit: int) -> Curve:
     """Go through what was measured, in logarithms: distortions fall by powers of ten.
 
     Beyond the first and the last level as between the next two.
     """
-    if whole:
-        return np.array([limit]), np.zeros(1)
     lost = np.maximum(-np.nan_to_num(np.array(fitness), nan=-WORST, neginf=-WORST), NOTHING)
     falling = np.log(np.maximum.accumulate(lost[::-1])[::-1])
     known = np.log(levels)

@@ -8,7 +8,8 @@ Layer-Adaptive Weight Pruning, ICCV 2023, arXiv 2308.10438).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -43,9 +44,7 @@ def sensitivity(problem: Problem) -> Kept:
     def alone(name: str, levels: Sequence[int]) -> list[float]:
         return score([{**problem.limits, name: level} for level in levels])
 
-    records = measured(
-        problem, "sensitivity", alone, problem.samples, lambda name: _levels(problem, name)
-    )
+    records = measured(problem, "sensitivity", alone, problem.samples, partial(_levels, problem))
     curves = {
         name: _curve(record["levels"], record["fitness"], problem.limits[name])
         for name, record in records.items()
@@ -59,14 +58,16 @@ def measured(
     score: Callable[[str, Sequence[int]], list[float]],
     samples: int,
     levels_of: Callable[[str], list[int]],
+    spared: Collection[str] = (),
 ) -> dict[str, Mapping[str, Any]]:
     """Return what each layer, alone kept to each of its levels, makes of the fitness, by name.
 
+    Of all layers but those ``spared``.
     Records have ``levels`` and ``fitness``, on so many ``samples``; those in the history are not
     measured again.
     """
     history = problem.history or History()
-    names = [name for name, limit in problem.limits.items() if limit]
+    names = [name for name, limit in problem.limits.items() if limit and name not in spared]
     done = history.generations
     with problem.progress.phase(method, len(names), len(done)) as phase:
         for number in range(len(done), len(names)):

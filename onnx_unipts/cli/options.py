@@ -191,7 +191,7 @@ method_options = _group(
         "--allocation",
         metavar="NAME|FILE",
         help="How sparsity is shared out among layers: auto, tempered-lamp, evolutionary, "
-        "sensitivity, lamp, erk, global, uniform, or an allocation.json.",
+        "sensitivity, fitted-sensitivity, lamp, erk, global, uniform, or an allocation.json.",
     ),
     _method(
         "--pattern",

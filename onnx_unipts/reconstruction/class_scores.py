@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,12 +81,13 @@ def fitted_scores(
     y: np.ndarray,
     search: Search | None = None,
     positions: np.ndarray | None = None,
+    priors: Sequence[Prior] = PRIORS,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the weights, zero where ``mask`` is False, and the bias that best give the scores.
 
     ``matrix`` (classes, K) and ``bias`` (classes,) make the scores of ``x`` (rows, K), what enters
     the layer in the dense model; ``y`` (rows, K) enters in the student. Squared errors of scores
-    say little of answers, and a few samples nothing of most classes: of `PRIORS` the one is taken
+    say little of answers, and a few samples nothing of most classes: of ``priors`` the one is taken
     whose scores diverge least on rows held out. The bias makes up for the mean of what is missing
     (Nagel et al., arXiv 1906.04721, section 4.2).
 
@@ -97,8 +98,10 @@ def fitted_scores(
     x, y, matrix = (array.astype(np.float64) for array in (x, y, matrix))
     seen = max(len(x) - len(x) // HELD_OUT, 1)
     wanted = x @ matrix.T + bias
-    means = class_means(matrix, y if positions is None else positions.astype(np.float64))
-    expected = (means.T @ means)[None] / max(float(np.square(means).sum()), 1e-300)
+    expected = np.zeros((1, *[matrix.shape[1]] * 2))
+    if search is not None:
+        means = class_means(matrix, y if positions is None else positions.astype(np.float64))
+        expected[0] = means.T @ means / max(float(np.square(means).sum()), 1e-300)
 
     def moments(rows: slice, classes: float) -> Moments:
         ours, dense = y[rows], x[rows]
@@ -111,7 +114,7 @@ def fitted_scores(
         weights = masked_least_squares(matrix[None], way.mask, known, way.prior)[0]
         return weights, wanted[rows].mean(axis=0) - y[rows].mean(axis=0) @ weights.T
 
-    ways = [_Way(mask[None], prior) for prior in PRIORS]
+    ways = [_Way(mask[None], prior) for prior in priors]
     if seen == len(x):
         return fit(ways[0], slice(None))
 
@@ -120,10 +123,10 @@ def fitted_scores(
         return divergence(_SCORES, wanted[seen:], y[seen:] @ weights.T + moved)
 
     if search is not None:
-        given = mask[None]
         for classes in CLASS_PRIORS:
-            found = search(matrix[None], given, moments(slice(seen), classes), PRIORS[0])
-            ways += [_Way(found, PRIORS[0], classes)] if found is not given else []
+            known = moments(slice(seen), classes)
+            found = search(matrix[None], mask[None], known, PRIORS[0])
+            ways.append(_Way(found, PRIORS[0], classes))
     return fit(min(ways, key=error), slice(None))
 
 

@@ -8,9 +8,12 @@ from functools import partial
 import numpy as np
 
 from onnx_unipts.calibration import CalibrationData
+from onnx_unipts.graph.errors import UnsupportedModelError
+from onnx_unipts.reconstruction.class_scores import PRIORS as SCORES_PRIORS
 from onnx_unipts.reconstruction.class_scores import fitted_scores, rows_needed, scoring_layers
 from onnx_unipts.reconstruction.least_squares import (
     PRIORS,
+    Prior,
     Search,
     fitted,
     masked_least_squares,
@@ -26,8 +29,9 @@ __all__ = ["LayerFit"]
 
 Tensors = Mapping[str, np.ndarray]
 
-# Of the solver, where it need not be exact.
+# Of the solver, and of what is assumed of a layer that scores classes, where it need not be exact.
 FEW_ITERATIONS = 12
+FEW_PRIORS = (SCORES_PRIORS[0], SCORES_PRIORS[3])
 
 
 class LayerFit:
@@ -66,14 +70,11 @@ class LayerFit:
     def roughly(
         self, name: str, masks: Sequence[np.ndarray], tensors: Tensors
     ) -> list[dict[str, np.ndarray]]:
-        """Return what calling gives under each of ``masks``, in less time.
-
-        Without the choice of what is assumed of inputs, but where the layer scores classes.
-        """
+        """Return what calling gives under each of ``masks``, in less time: with little choice."""
         layer, dense = self.layers[name], self._student.dense[name]
         if name in self.scoring:
             rows = self._rows(name, layer, tensors)
-            return [self._scores(name, mask, rows) for mask in masks]
+            return [self._scores(name, mask, rows, priors=FEW_PRIORS) for mask in masks]
         seen, held_out = self._walk.moments(name, layer, tensors)
         solutions = (
             masked_least_squares(
@@ -90,6 +91,7 @@ class LayerFit:
         rows: tuple[np.ndarray, np.ndarray],
         search: Search | None = None,
         positions: np.ndarray | None = None,
+        priors: Sequence[Prior] = SCORES_PRIORS,
     ) -> dict[str, np.ndarray]:
         """Return weight and bias of a layer that scores classes, fitted to ``rows``."""
         layer, dense = self.layers[name], self._student.dense
@@ -101,6 +103,7 @@ class LayerFit:
             *rows,
             search,
             positions,
+            priors,
         )
         weight = layer.tensor(weights[None], dense[name].shape)
         return {
@@ -117,9 +120,19 @@ class LayerFit:
         return x[0], y[0]
 
     def _positions(self, name: str, layer: LinearLayer, tensors: Tensors) -> np.ndarray | None:
-        """Return rows of the student that ``layer`` takes the mean of, None if it takes none."""
+        """Return rows of the student that ``layer`` takes the mean of, None where there are none.
+
+        So it is where the walk has gone past them, to another layer that takes the mean.
+        """
         inner = layer_at_positions(self._student, name, layer)
-        return None if inner is None else self._rows(name, inner, tensors)[1]
+        if inner is None:
+            return None
+        try:
+            rows = self._rows(name, inner, tensors)[1]
+        except UnsupportedModelError:
+            return None
+        inputs = layer.matrix(self._student.dense[name]).shape[-1]
+        return rows if rows.shape[-1] == inputs else None
 
     def _search(self, name: str, layer: LinearLayer, kept: int) -> Search:
         """Return the search for masks that the pattern allows the weight ``name``."""

@@ -58,11 +58,13 @@ def reconstruct_scores(
 ) -> dict[str, np.ndarray]:
     """Return ``tensors``, pruned, with the layers that score classes fitted again, masks searched.
 
-    Training on a few samples teaches these layers the classes of these samples, and to answer
-    nothing else.
+    Only those of more classes than ``data`` has samples: training teaches them the classes of these
+    samples, and to answer nothing else.
     """
     fit = LayerFit(student, data, cores, search_masks=True)
     done = dict(tensors)
-    for name in fit.scoring:
+    for name, bias in fit.scoring.items():
+        if tensors[bias].size <= len(data):
+            continue
         done |= fit(name, student.masking.mask(name, tensors[name], kept[name]), tensors)
     return done

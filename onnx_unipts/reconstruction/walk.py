@@ -182,9 +182,11 @@ class _Rows:
 
     def add(self, x: np.ndarray, y: np.ndarray, seen: int) -> None:
         """Add rows (groups, rows, K) of dense model and student."""
-        step = -(-x.shape[1] // self.most)
-        self.dense.append(x[:, ::step])
-        self.sparse.append(y[:, ::step])
+        # Evenly, but not in step with the positions of a sample.
+        count = x.shape[1]
+        picked = np.linspace(0, count - 1, min(self.most, count)).round().astype(int)
+        self.dense.append(x[:, picked])
+        self.sparse.append(y[:, picked])
 
 
 def _moments(x: np.ndarray, y: np.ndarray) -> Moments:
