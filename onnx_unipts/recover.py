@@ -102,9 +102,9 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
         recovery = settle(number, state)
         if divergence_of(recovery.tensors) <= min(distances):
             if fitted:
-                scored = _with_scores_fitted(job, learner, recovery)
-                if scored is not recovery.tensors:
-                    recovery = settle(number, replace(state, tensors=scored))
+                scores = _fitted_scores(job, learner, recovery)
+                tensors = {**recovery.tensors, **scores}
+                recovery = settle(number, replace(state, tensors=tensors)) if scores else recovery
             return recovery._replace(untrained=unreached, history=course.of(number))
         rate = _rate(job, number)
         job.warn(f"at a learning rate of {rate:g} training leads away from the dense model")
@@ -259,17 +259,14 @@ def _fitted(
     return tensors, settled._replace(untrained=unfitted)
 
 
-def _with_scores_fitted(job: Job, student: Student, recovery: Recovery) -> dict[str, np.ndarray]:
-    """Return the tensors with the layers that score classes as `reconstruct_scores` fits them.
-
-    Where masks are free, and there are more classes than samples that could show them.
-    """
+def _fitted_scores(job: Job, student: Student, recovery: Recovery) -> dict[str, np.ndarray]:
+    """Return what `reconstruct_scores` fits again where masks are free; none if it cannot run."""
     if not _searches_masks(job):
-        return recovery.tensors
+        return {}
     try:
         return reconstruct_scores(student, recovery.kept, recovery.tensors, job.data, job.cores)
     except UnsupportedModelError:
-        return recovery.tensors
+        return {}
 
 
 def _searches_masks(job: Job) -> bool:

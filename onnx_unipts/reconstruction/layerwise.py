@@ -56,15 +56,16 @@ def reconstruct_scores(
     data: CalibrationData,
     cores: int,
 ) -> dict[str, np.ndarray]:
-    """Return ``tensors``, pruned, with the layers that score classes fitted again, masks searched.
+    """Return weights and biases of the layers of ``tensors`` that score more classes than samples.
 
-    Only those of more classes than ``data`` has samples: training teaches them the classes of these
-    samples, and to answer nothing else.
+    Fitted again, masks searched: training on ``data`` teaches these layers the classes of its
+    samples, and to answer nothing else. Raises `UnsupportedModelError` where the runtime cannot run
+    what comes before them.
     """
     fit = LayerFit(student, data, cores, search_masks=True)
-    done = dict(tensors)
+    found: dict[str, np.ndarray] = {}
     for name, bias in fit.scoring.items():
-        if tensors[bias].size <= len(data):
-            continue
-        done |= fit(name, student.masking.mask(name, tensors[name], kept[name]), tensors)
-    return done
+        if tensors[bias].size > len(data):
+            mask = student.masking.mask(name, tensors[name], kept[name])
+            found |= fit(name, mask, tensors)
+    return found
