@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 
 from onnx_unipts.allocation.fitted_sensitivity import LEVELS
@@ -53,13 +54,21 @@ class LayerScorer:
         return len(self._data[1])
 
     def _fit_that_comes_to(self, name: str) -> LayerFit | None:
-        """Return a fit that has not gone past the layer ``name``, None where that has no fit."""
+        """Return a fit that has come to the layer ``name``, None where that has no fit.
+
+        Past every layer before it, also those not asked for: how much of what enters a layer is
+        looked at depends on the way there, and a resumed run must find the same.
+        """
         if self._fit is None or (name in self._fit.layers and name not in self._left):
             self._fit = LayerFit(self._student, self._data[0], self._job.cores, search_masks=False)
             self._left = list(self._fit.layers)
         if name not in self._fit.layers:
             return None
-        self._left = self._left[self._left.index(name) + 1 :]
+        place = self._left.index(name)
+        for passed in self._left[:place]:
+            with suppress(UnsupportedModelError):
+                self._fit.roughly(passed, (), self._student.dense)
+        self._left = self._left[place + 1 :]
         return self._fit
 
     @cached_property
