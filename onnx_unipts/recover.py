@@ -22,7 +22,7 @@ from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.job import Job
 from onnx_unipts.memory import give_back
-from onnx_unipts.reconstruction import reconstruct, reconstruct_scores
+from onnx_unipts.reconstruction import reconstruct
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.student import Student, batches_of
 from onnx_unipts.training.recovery import RECOVERIES
@@ -101,10 +101,6 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
         state, unreached = _trained(job, run, learner, kept, state, number, course)
         recovery = settle(number, state)
         if divergence_of(recovery.tensors) <= min(distances):
-            if fitted:
-                scores = _fitted_scores(job, learner, recovery)
-                tensors = {**recovery.tensors, **scores}
-                recovery = settle(number, replace(state, tensors=tensors)) if scores else recovery
             return recovery._replace(untrained=unreached, history=course.of(number))
         rate = _rate(job, number)
         job.warn(f"at a learning rate of {rate:g} training leads away from the dense model")
@@ -257,16 +253,6 @@ def _fitted(
     tensors, unfitted = reconstruct(student, kept, data, job.cores, job.progress, searches)
     settled = _settled(job, student, Checkpoint(0, dict(tensors)), kept)
     return tensors, settled._replace(untrained=unfitted)
-
-
-def _fitted_scores(job: Job, student: Student, recovery: Recovery) -> dict[str, np.ndarray]:
-    """Return what `reconstruct_scores` fits again where masks are free; none if it cannot run."""
-    if not _searches_masks(job):
-        return {}
-    try:
-        return reconstruct_scores(student, recovery.kept, recovery.tensors, job.data, job.cores)
-    except UnsupportedModelError:
-        return {}
 
 
 def _searches_masks(job: Job) -> bool:

@@ -27,7 +27,6 @@ from onnx_unipts.reconstruction import (
     layer_at_positions,
     linear_layers,
     reconstruct,
-    reconstruct_scores,
     scoring_layers,
 )
 from onnx_unipts.student import Student
@@ -253,25 +252,3 @@ def test_two_layers_of_scores_behind_one_mean_are_both_fitted(heads, shapes, tmp
     kept = {name: student.dense[name].size // 3 for name in student.prunable}
     _, others = reconstruct(student, kept, data, 1, Quiet(), search_masks=True)
     assert others == []
-
-
-# After training
-
-
-def test_scores_are_fitted_again_where_classes_outnumber_samples(tmp_path: Path):
-    student, data = prepared(classifier(), tmp_path, images(64))
-    kept = {name: student.dense[name].size // 3 for name in student.prunable}
-    pruned = dict(student.dense)
-    for name in student.prunable:
-        pruned[name] = pruned[name] * student.masking.mask(name, pruned[name], kept[name])
-    assert reconstruct_scores(student, kept, pruned, data, 1) == {}
-    few = data.subset(np.arange(3))
-    found = reconstruct_scores(student, kept, pruned, few, 1)
-    assert set(found) == {"w3", "b3"}
-    done = pruned | found
-    assert np.count_nonzero(done["w3"]) == kept["w3"]
-    batch = few.batch(np.arange(3))
-    dense, before, after = (
-        outputs(student.with_tensors(each), batch)[0] for each in (student.dense, pruned, done)
-    )
-    assert divergence(SCORES, dense, after) < 0.8 * divergence(SCORES, dense, before)

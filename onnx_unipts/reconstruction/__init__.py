@@ -2,7 +2,7 @@
 
 from onnx_unipts.reconstruction.class_scores import class_means, fitted_scores, scoring_layers
 from onnx_unipts.reconstruction.layer_fit import LayerFit
-from onnx_unipts.reconstruction.layerwise import reconstruct, reconstruct_scores
+from onnx_unipts.reconstruction.layerwise import reconstruct
 from onnx_unipts.reconstruction.least_squares import Moments, damped, fitted, masked_least_squares
 from onnx_unipts.reconstruction.linear_layer import LinearLayer, linear_layers
 from onnx_unipts.reconstruction.moments import input_moments
@@ -23,6 +23,5 @@ __all__ = [
     "linear_layers",
     "masked_least_squares",
     "reconstruct",
-    "reconstruct_scores",
     "scoring_layers",
 ]

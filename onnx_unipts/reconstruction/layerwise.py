@@ -12,7 +12,7 @@ from onnx_unipts.progress import Progress
 from onnx_unipts.reconstruction.layer_fit import LayerFit
 from onnx_unipts.student import Student
 
-__all__ = ["reconstruct", "reconstruct_scores"]
+__all__ = ["reconstruct"]
 
 
 def reconstruct(
@@ -47,25 +47,3 @@ def reconstruct(
                 tensors[name] = student.dense[name] * masks[name]
                 others.append(name)
     return tensors, others
-
-
-def reconstruct_scores(
-    student: Student,
-    kept: Mapping[str, int],
-    tensors: Mapping[str, np.ndarray],
-    data: CalibrationData,
-    cores: int,
-) -> dict[str, np.ndarray]:
-    """Return weights and biases of the layers of ``tensors`` that score more classes than samples.
-
-    Fitted again, masks searched: training on ``data`` teaches these layers the classes of its
-    samples, and to answer nothing else. Raises `UnsupportedModelError` where the runtime cannot run
-    what comes before them.
-    """
-    fit = LayerFit(student, data, cores, search_masks=True)
-    found: dict[str, np.ndarray] = {}
-    for name, bias in fit.scoring.items():
-        if tensors[bias].size > len(data):
-            mask = student.masking.mask(name, tensors[name], kept[name])
-            found |= fit(name, mask, tensors)
-    return found
