@@ -62,9 +62,8 @@ def measured(
 ) -> dict[str, Mapping[str, Any]]:
     """Return what each layer, alone kept to each of its levels, makes of the fitness, by name.
 
-    Of all layers but those ``spared``.
-    Records have ``levels`` and ``fitness``, on so many ``samples``; those in the history are not
-    measured again.
+    Of all layers but those ``spared``. Records have ``levels`` and ``fitness``, on so many
+    ``samples``; those in the history are not measured again.
     """
     history = problem.history or History()
     names = [name for name, limit in problem.limits.items() if limit and name not in spared]

@@ -103,31 +103,34 @@ def fitted_scores(
         means = class_means(matrix, y if positions is None else positions.astype(np.float64))
         expected[0] = means.T @ means / max(float(np.square(means).sum()), 1e-300)
 
-    def moments(rows: slice, classes: float) -> Moments:
+    def moments(rows: slice) -> Moments:
         ours, dense = y[rows], x[rows]
-        own, cross = (ours.T @ ours)[None], (dense.T @ ours)[None]
-        assumed = classes * np.trace(own[0]) * expected
-        return Moments(own + assumed, cross + assumed, len(ours))
+        return Moments((ours.T @ ours)[None], (dense.T @ ours)[None], len(ours))
 
-    def fit(way: _Way, rows: slice) -> tuple[np.ndarray, np.ndarray]:
-        known = moments(rows, way.classes)
-        weights = masked_least_squares(matrix[None], way.mask, known, way.prior)[0]
+    def assuming(classes: float, known: Moments) -> Moments:
+        assumed = classes * np.trace(known.own[0]) * expected
+        return Moments(known.own + assumed, known.cross + assumed, known.count)
+
+    def fit(way: _Way, known: Moments, rows: slice) -> tuple[np.ndarray, np.ndarray]:
+        entering = assuming(way.classes, known)
+        weights = masked_least_squares(matrix[None], way.mask, entering, way.prior)[0]
         return weights, wanted[rows].mean(axis=0) - y[rows].mean(axis=0) @ weights.T
 
     ways = [_Way(mask[None], prior) for prior in priors]
+    whole = moments(slice(None))
     if seen == len(x):
-        return fit(ways[0], slice(None))
+        return fit(ways[0], whole, slice(None))
+    known = moments(slice(seen))
 
     def error(way: _Way) -> float:
-        weights, moved = fit(way, slice(seen))
+        weights, moved = fit(way, known, slice(seen))
         return divergence(_SCORES, wanted[seen:], y[seen:] @ weights.T + moved)
 
     if search is not None:
         for classes in CLASS_PRIORS:
-            known = moments(slice(seen), classes)
-            found = search(matrix[None], mask[None], known, PRIORS[0])
+            found = search(matrix[None], mask[None], assuming(classes, known), PRIORS[0])
             ways.append(_Way(found, PRIORS[0], classes))
-    return fit(min(ways, key=error), slice(None))
+    return fit(min(ways, key=error), whole, slice(None))
 
 
 def class_means(matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -58,13 +58,13 @@ class LayerFit:
         `UnsupportedModelError` where the runtime cannot run these.
         """
         layer, dense = self.layers[name], self._student.dense[name]
-        matrix, allowed = layer.matrix(dense), layer.matrix(mask)
         search = self._search(name, layer, int(mask.sum())) if self._search_masks else None
         if name in self.scoring:
             positions = self._positions(name, layer, tensors) if search else None
             rows = self._rows(name, layer, tensors)
             return self._scores(name, mask, rows, search, positions)
-        solution = fitted(matrix, allowed, *self._walk.moments(name, layer, tensors), search)
+        moments = self._walk.moments(name, layer, tensors)
+        solution = fitted(layer.matrix(dense), layer.matrix(mask), *moments, search)
         return {name: layer.tensor(solution, dense.shape).astype(np.float32)}
 
     def roughly(
