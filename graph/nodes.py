@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import onnx_ir as ir
 
-__all__ = ["bodies", "input_at", "integers", "static_shape"]
+__all__ = ["bodies", "given_integers", "input_at", "integers", "static_shape"]
 
 
 def input_at(node: ir.Node, index: int) -> ir.Value | None:
@@ -20,6 +21,21 @@ def integers(node: ir.Node, name: str) -> list[int] | None:
     if attribute is None or attribute.is_ref():
         return None
     return [attribute.value] if isinstance(attribute.value, int) else list(attribute.as_ints())
+
+
+def given_integers(
+    node: ir.Node, name: str, index: int, constant: Callable[[ir.Value], np.ndarray | None]
+) -> list[int] | None:
+    """Return the integers of the attribute ``name``, or of the input ``index`` of newer opsets.
+
+    ``constant`` looks up what an input is in every run, None for one that varies. None where
+    neither is given or that input varies.
+    """
+    if (numbers := integers(node, name)) is not None:
+        return numbers
+    value = input_at(node, index)
+    array = None if value is None else constant(value)
+    return None if array is None else [int(number) for number in array.reshape(-1)]
 
 
 def static_shape(value: ir.Value) -> tuple[int, ...] | None:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from onnx_unipts.graph.channels.evaluation import evaluate
 from onnx_unipts.graph.channels.labels import Labels
 from onnx_unipts.graph.model import StoredTensor, node_label, stored_tensors
-from onnx_unipts.graph.nodes import input_at
+from onnx_unipts.graph.nodes import given_integers
 from onnx_unipts.graph.registry import Registry
 from onnx_unipts.graph.shape_inference import with_inferred_shapes
 
@@ -185,14 +185,11 @@ class Trace:
         return constant
 
     def numbers(self, node: ir.Node, attribute: str, index: int) -> list[int] | None:
-        """Return an attribute, or the input ``index`` of newer opsets; None where neither is."""
-        given = node.attributes.get(attribute)
-        if given is not None:
-            return [int(given.value)] if isinstance(given.value, int) else list(given.as_ints())
-        value = input_at(node, index)
-        if value is None:
-            return None
-        return [int(n) for n in self.require_constant(value, attribute).reshape(-1)]
+        """Return an attribute, or the input ``index`` of newer opsets; None where neither is.
+
+        Raises `CannotTraceError` where the input is computed.
+        """
+        return given_integers(node, attribute, index, lambda v: self.require_constant(v, attribute))
 
     def known(self, value: ir.Value | None) -> Known | None:
         """Return what is known of ``value`` without running the model."""

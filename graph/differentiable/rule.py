@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from onnx_unipts.graph.model import holds_map
+from onnx_unipts.graph.reductions import reduced_axes
 from onnx_unipts.graph.registry import Registry
 
 __all__ = [
@@ -149,16 +150,15 @@ class Builder:
         output = self._node.outputs[index]
         return bool(output.uses()) or output.is_graph_output()
 
-    def axes(self, rank: int, default: Sequence[int] | None = None) -> list[int]:
-        """Return the sorted axes of a reduction, from its attribute or its second input."""
-        axes: Sequence[int] | None = self._node.attributes.get_ints("axes")
-        if axes is None and len(self._node.inputs) > 1 and self._node.inputs[1] is not None:
-            axes = self.constant(self._node.inputs[1]).tolist()
-        noop = self._node.attributes.get_int("noop_with_empty_axes", 0)
-        if not axes and noop:
-            return []
-        axes = axes or (range(rank) if default is None else default)
-        return sorted(int(axis) % rank for axis in axes)
+    def axes(self, rank: int) -> list[int]:
+        """Return the sorted axes of the reduction of an input that has ``rank`` axes.
+
+        Raises `CannotRewriteError` if they are computed.
+        """
+        axes = reduced_axes(self._node, rank)
+        if axes is None:
+            raise CannotRewriteError(f"{self.inputs(2)[1].name} is not constant")
+        return axes
 
     def reduce(self, op_type: str, x: ir.Value, axes: Sequence[int], keepdims: int = 1) -> Any:
         """Return ReduceSum, ReduceMean ... of ``x``: axes are an input or an attribute by opset."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 
 from onnx_unipts.graph.model import StoredTensor
-from onnx_unipts.graph.nodes import input_at, integers, static_shape
+from onnx_unipts.graph.nodes import given_integers, integers, static_shape
 
 __all__ = ["stored_axes"]
 
@@ -43,7 +43,8 @@ def _reshaped(shape: tuple[int, ...], node: ir.Node, stored: _Stored) -> tuple[i
     if node.op_type == "Flatten":
         axis = next(iter(integers(node, "axis") or [1]))
         return math.prod(shape[:axis]), math.prod(shape[axis:])
-    numbers = _numbers(node, "shape" if node.op_type == "Reshape" else "axes", stored)
+    name = "shape" if node.op_type == "Reshape" else "axes"
+    numbers = given_integers(node, name, 1, lambda v: stored[v].numpy() if v in stored else None)
     if node.op_type == "Reshape" and numbers is not None:
         return _fill_in(shape, numbers)
     if node.op_type == "Squeeze" and numbers is None and len(node.inputs) < 2:
@@ -56,16 +57,6 @@ def _reshaped(shape: tuple[int, ...], node: ir.Node, stored: _Stored) -> tuple[i
         new, sizes = {axis % rank for axis in numbers}, iter(shape)
         return tuple(1 if axis in new else next(sizes) for axis in range(rank))
     return static_shape(node.outputs[0])
-
-
-def _numbers(node: ir.Node, name: str, stored: _Stored) -> list[int] | None:
-    """Return the integers of an attribute (older opsets) or of the second input."""
-    if (numbers := integers(node, name)) is not None:
-        return numbers
-    value = input_at(node, 1)
-    if value is None or value not in stored:
-        return None
-    return [int(number) for number in stored[value].numpy().reshape(-1)]
 
 
 def _fill_in(shape: tuple[int, ...], target: list[int]) -> tuple[int, ...]:

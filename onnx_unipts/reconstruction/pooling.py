@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from onnx_unipts.graph.reductions import reduced_axes
 from onnx_unipts.reconstruction.linear_layer import LinearLayer, only_use
 from onnx_unipts.student import Student
 
@@ -41,14 +42,6 @@ def _remaining_axis(node: ir.Node) -> int | None:
     if taken is None or taken.shape is None:
         return None
     rank = len(taken.shape)
-    left = set(range(1, rank)) - {axis % rank for axis in _axes(node)}
-    return left.pop() if len(left) == 1 else None
-
-
-def _axes(node: ir.Node) -> list[int]:
-    """Return the axes of a reduction, an input or an attribute by opset; none if computed."""
-    given = node.inputs[1] if len(node.inputs) > 1 else None
-    if given is None:
-        return list(node.attributes.get_ints("axes", []))
-    constant = ir.convenience.get_const_tensor(given)
-    return [] if constant is None else constant.numpy().tolist()
+    gone = reduced_axes(node, rank)
+    left = [] if gone is None else [axis for axis in range(1, rank) if axis not in gone]
+    return left[0] if len(left) == 1 else None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from onnx_unipts.graph.channels.trace import RULES, Trace
+from onnx_unipts.graph.channels.trace import RULES, CannotTraceError, Trace
+from onnx_unipts.graph.reductions import reduced_axes
 
 __all__ = ["layer_normalization", "reduce", "softmax"]
 
@@ -19,10 +20,9 @@ def reduce(node: ir.Node, trace: Trace) -> None:
     value = node.inputs[0]
     axes = trace.axes(value)
     rank = len(axes)
-    chosen = trace.numbers(node, "axes", 1) or []
-    if not chosen and not node.attributes.get_int("noop_with_empty_axes", 0):
-        chosen = list(range(rank))
-    gone = {axis % rank for axis in chosen}
+    gone = reduced_axes(node, rank, trace.constant)
+    if gone is None:
+        raise CannotTraceError("its axes are computed")
     trace.pin([axes[axis] for axis in gone], "reduced along this axis")
     keep = node.attributes.get_int("keepdims", 1)
     left = [axis for axis in range(rank) if keep or axis not in gone]
