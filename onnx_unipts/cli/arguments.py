@@ -138,7 +138,7 @@ class MethodArguments(WeightArguments):
 
 @dataclass(frozen=True)
 class RunArguments:
-    """How a long run is held and resumed."""
+    """How a long run is held and resumed, named as `onnx_unipts.compress` takes it."""
 
     run_dir: Path | None
     resume: bool
@@ -149,7 +149,7 @@ class RunArguments:
 
 @dataclass(frozen=True)
 class StorageArguments:
-    """How weights are packed."""
+    """How weights are packed, named as `onnx_unipts.compress` takes it."""
 
     pack: str
     values: str

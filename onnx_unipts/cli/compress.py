@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -147,18 +148,13 @@ def compress(
         "eval_data": eval_data,
         "recipe": recipe,
         "input_shapes": input_shapes,
-        "run_dir": run.run_dir,
-        "resume": run.resume,
-        "jobs": run.jobs,
-        "backend": run.backend,
         "format": file_format,
-        "pack": storage.pack,
-        "values": storage.values,
         "quantize": quantize,
         "progress": show.progress(),
         "save_recipe": save_recipe,
-        "dry_run": run.dry_run,
         "command": ctx.meta[COMMAND],
+        **asdict(run),
+        **asdict(storage),
     }
     if sweep is not None:
         swept = onnx_unipts.sweep(model, sweep, **arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -64,12 +65,8 @@ def search(
         data=inputs.data,
         recipe=recipe,
         input_shapes=input_shapes,
-        run_dir=run.run_dir,
-        resume=run.resume,
-        jobs=run.jobs,
-        backend=run.backend,
         progress=show.progress(),
-        dry_run=run.dry_run,
         command=ctx.meta[COMMAND],
+        **asdict(run),
     )
     show.result(result.report, print_plan if run.dry_run else print_search)
