@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from onnx_ir.passes import common
 
-from onnx_unipts.allocation import SEARCHES
-from onnx_unipts.allocation.fitted_sensitivity import LEVELS
+from onnx_unipts.allocation import SEARCHES, Problem
 from onnx_unipts.evaluation import run_samples
 from onnx_unipts.job import Job
 from onnx_unipts.layer_scoring import HELD_OUT, SCORED_SAMPLES
@@ -86,17 +85,28 @@ def _searched_samples(job: Job) -> int:
 
     A layer that is pruned and fitted costs, beside the samples that score it, as much once more.
     """
-    settings, method = job.recipe.allocation.search, job.allocator()
+    method = job.allocator()
     if method not in SEARCHES:
         return 0
-    if method == "sensitivity":
-        levels = len(job.pruned) * job.recipe.allocation.levels
-        return levels * min(settings.samples, len(job.data))
-    if method == "fitted-sensitivity":
-        return 2 * len(job.pruned) * LEVELS * min(SCORED_SAMPLES, len(job.data) // HELD_OUT)
-    fresh = max(settings.population - settings.elite, 0)
-    candidates = settings.population + settings.generations * fresh
-    return candidates * min(settings.samples, len(job.data))
+    scoring = SEARCHES[method]
+    candidates = scoring.candidates(_outline(job))
+    if scoring.layer_by_layer:
+        return 2 * candidates * min(SCORED_SAMPLES, len(job.data) // HELD_OUT)
+    return candidates * min(job.recipe.allocation.search.samples, len(job.data))
+
+
+def _outline(job: Job) -> Problem:
+    """Return the allocation problem without what takes long: stand-ins for weights, no scores."""
+    settings = job.recipe.allocation
+    weights = {w.key: np.broadcast_to(np.float32(1), w.shape) for w in job.pruned}
+    return Problem(
+        weights,
+        job.sparsity,
+        search=settings.search,
+        masking=job.masking,
+        minimum=settings.minimum,
+        levels=settings.levels,
+    )
 
 
 def _memory(job: Job) -> int:

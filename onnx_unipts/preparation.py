@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from onnx_unipts.allocation import ALLOCATORS, analytic_allocator
+from onnx_unipts.allocation import ALLOCATORS, analytic_allocator, whole_model_allocators
 from onnx_unipts.allocation.automatic import AUTO
 from onnx_unipts.allocation.file import check_method
 from onnx_unipts.allocation.prescribed import check_prescribed
@@ -163,21 +163,8 @@ def _check_plugins(recipe: Recipe, backend: str) -> None:
         )
     allocation = recipe.allocation
     check_method(allocation.method)
-    if pattern.whole_model and allocation.method not in (AUTO, *ALLOCATORS):
-        raise UsageError(
-            f"allocation {allocation.method}: a file says nothing of channels; with the pattern "
-            f"{pattern.name} give one of {', '.join(ALLOCATORS)}"
-        )
-    if pattern.whole_model and allocation.method == "fitted-sensitivity":
-        raise UsageError(
-            f"allocation fitted-sensitivity fits layers one by one, which the pattern "
-            f"{pattern.name} has no masks for; give another one, such as evolutionary"
-        )
-    if pattern.whole_model and recipe.training.recovery == "learned-thresholds":
-        raise UsageError(
-            f"recovery learned-thresholds decides on single weights; with the pattern "
-            f"{pattern.name} use another one, such as dynamic"
-        )
+    if pattern.whole_model:
+        _check_whole_model(recipe, pattern)
     for start in allocation.search.starts:
         analytic_allocator(start)
     CRITERIA[recipe.criterion]
@@ -186,6 +173,23 @@ def _check_plugins(recipe: Recipe, backend: str) -> None:
     OBJECTIVES[recipe.training.objective]
     if backend not in BACKENDS:
         raise UsageError(f"unknown backend {backend!r}; known: {', '.join(BACKENDS)}")
+
+
+def _check_whole_model(recipe: Recipe, pattern: Pattern) -> None:
+    """Refuse what decides on single weights or layers, which ``pattern`` has no masks for."""
+    method, possible = recipe.allocation.method, whole_model_allocators()
+    if method not in (AUTO, *possible):
+        one_by_one = method in ALLOCATORS
+        why = "it masks layers one by one" if one_by_one else "a file says nothing of channels"
+        raise UsageError(
+            f"allocation {method}: {why}; with the pattern {pattern.name} give one of "
+            f"{', '.join(possible)}"
+        )
+    if recipe.training.recovery == "learned-thresholds":
+        raise UsageError(
+            f"recovery learned-thresholds decides on single weights; with the pattern "
+            f"{pattern.name} use another one, such as dynamic"
+        )
 
 
 def _weights(model: ir.Model, path: Path, recipe: Recipe) -> list[PrunableWeight]:

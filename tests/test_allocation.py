@@ -12,7 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from onnx_unipts.allocation import ALLOCATORS, Problem, distribute
+from onnx_unipts.allocation import ALLOCATORS, SEARCHES, Problem, distribute
 from onnx_unipts.allocation.automatic import allocator_for
 from onnx_unipts.allocation.evolutionary import decode, encode
 from onnx_unipts.allocation.file import allocation_document, read_allocation
@@ -408,6 +408,34 @@ def test_a_start_that_is_no_analytic_allocation_is_a_usage_error(start: str):
     wrong = SMALL.model_copy(update={"starts": (start,)})
     with pytest.raises(UsageError, match=start):
         ALLOCATORS["evolutionary"](Problem(NETWORK, 0.9, 0, wrong, lambda c: [0.0] * len(c)))
+
+
+class CountedLayers:
+    """Scores layers alike; ``asked`` are the levels scored."""
+
+    samples = 1
+
+    def __init__(self) -> None:
+        self.asked = list[int]()
+
+    def __call__(self, name: str, levels: Sequence[int]) -> list[float]:
+        self.asked.extend(levels)
+        return [0.0] * len(levels)
+
+
+@pytest.mark.parametrize("name", SEARCHES)
+def test_a_search_says_how_many_candidates_it_scores(name: str):
+    layer_score, asked = CountedLayers(), list[Mapping[str, int]]()
+
+    def score(candidates: Sequence[Mapping[str, int]]) -> list[float]:
+        asked.extend(candidates)
+        return [float(candidate["layer0"]) for candidate in candidates]
+
+    problem = Problem(NETWORK, 0.9, 0, SMALL, score, layer_score=layer_score)
+    ALLOCATORS[name](problem)
+    scored = len(layer_score.asked if SEARCHES[name].layer_by_layer else asked)
+    assert 0.7 * SEARCHES[name].candidates(problem) <= scored
+    assert scored <= SEARCHES[name].candidates(problem)
 
 
 # Files

@@ -272,10 +272,24 @@ def test_what_says_nothing_of_channels_is_refused(tmp_path: Path):
     plan.write_text("{}")
     for extra, message in (
         ({"allocation.method": str(plan)}, "a file says nothing of channels"),
+        ({"allocation.method": "fitted-sensitivity"}, "masks layers one by one"),
         ({"layer_sparsity": {"w1": 0.5}}, "pattern channel"),
     ):
         with pytest.raises(UsageError, match=message):
             api.compress(path, sparsity=0.5, settings=QUICK | extra, data={"x": images()})
+
+
+def test_what_is_advised_for_channels_is_possible(tmp_path: Path):
+    path = saved(network(CLASSIFIER, classifier_tensors()), tmp_path)
+    plan = tmp_path / "allocation.json"
+    plan.write_text("{}")
+    with pytest.raises(UsageError) as refusal:
+        api.compress(path, settings=QUICK | {"allocation.method": str(plan)}, sparsity=0.5)
+    advised = str(refusal.value).rpartition(" one of ")[2].split(", ")
+    assert {"evolutionary", "lamp", "sensitivity"} <= set(advised)
+    for method in advised:
+        settings = QUICK | {"allocation.method": method}
+        api.compress(path, sparsity=0.5, settings=settings, data={"x": images()}, dry_run=True)
 
 
 def test_scattered_zeros_break_the_pattern():

@@ -10,8 +10,10 @@ import pytest
 from compression import PRUNABLE, UNTRAINED, compress, floor_of, initializers, zeros_in
 from small_networks import classifier
 
-from onnx_unipts.allocation import ALLOCATORS, Problem
+from onnx_unipts.allocation import ALLOCATORS, SEARCHES, Problem, register_search
+from onnx_unipts.allocation.lamp import lamp
 from onnx_unipts.graph.errors import TargetMissedError, UsageError
+from onnx_unipts.result import Result
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
 
@@ -45,6 +47,28 @@ def test_any_allocator_may_score_candidates(tmp_path: Path, monkeypatch: pytest.
     result = compress(classifier(), tmp_path, UNTRAINED | {"allocation.method": "better"})
     assert result.output is not None
     assert zeros_in(result.output, "w1", "w2", "w3") == floor_of(0.8, PRUNABLE)
+
+
+def test_a_search_says_itself_what_it_costs_and_what_it_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for registry in (ALLOCATORS, SEARCHES):
+        monkeypatch.setattr(registry, "_plugins", {name: registry[name] for name in registry})
+    for name, count in (("short", 1), ("long", 1000)):
+        register_search(name, lambda problem, count=count: count * len(problem.weights))(lamp)
+    register_search("layers", lambda problem: 1, layer_by_layer=True)(lamp)
+
+    def plan(method: str, pattern: str = "unstructured") -> Result:
+        chosen = UNTRAINED | {"allocation.method": method, "pattern": pattern}
+        return compress(classifier(), tmp_path, chosen, dry_run=True)
+
+    free, short, long = (
+        plan(method).report["estimate"]["search_seconds"] for method in ("lamp", "short", "long")
+    )
+    assert free == 0 < short < long / 100
+    plan("short", "channel")
+    with pytest.raises(UsageError, match="allocation layers: it masks layers one by one"):
+        plan("layers", "channel")
 
 
 def test_an_allocation_file_decides(tmp_path: Path):

@@ -6,6 +6,16 @@ from onnx_unipts.allocation.problem import (
     Problem,
     analytic_allocator,
     distribute,
+    register_search,
+    whole_model_allocators,
 )
 
-__all__ = ["ALLOCATORS", "SEARCHES", "Problem", "analytic_allocator", "distribute"]
+__all__ = [
+    "ALLOCATORS",
+    "SEARCHES",
+    "Problem",
+    "analytic_allocator",
+    "distribute",
+    "register_search",
+    "whole_model_allocators",
+]

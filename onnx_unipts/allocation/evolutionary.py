@@ -15,11 +15,10 @@ import numpy as np
 from onnx_unipts.allocation.halving import Score, halve
 from onnx_unipts.allocation.kept import Kept
 from onnx_unipts.allocation.problem import (
-    ALLOCATORS,
-    SEARCHES,
     History,
     Problem,
     analytic_allocator,
+    register_search,
 )
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.recipe import Search
@@ -29,8 +28,14 @@ __all__ = ["decode", "encode", "evolutionary"]
 Genome = np.ndarray  # float64 (layers,)
 
 
-@ALLOCATORS.register("evolutionary")
-@SEARCHES.register("evolutionary")
+def _candidates(problem: Problem) -> int:
+    """Return how many candidates are scored: the first population, then all but the elite."""
+    settings = problem.search
+    fresh = max(settings.population - settings.elite, 0)
+    return settings.population + settings.generations * fresh
+
+
+@register_search("evolutionary", _candidates)
 def evolutionary(problem: Problem) -> Kept:
     """Search the allocation of best fitness; go on after the last generation in the history."""
     if problem.score is None:

@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from onnx_unipts.allocation.kept import Kept
-from onnx_unipts.allocation.problem import ALLOCATORS, SEARCHES, Problem
+from onnx_unipts.allocation.problem import Problem, register_search
 from onnx_unipts.allocation.sensitivity import Curve, least_distortion, measured
 from onnx_unipts.allocation.tempered_lamp import spared
 from onnx_unipts.graph.errors import UsageError
@@ -29,8 +29,12 @@ NOTHING = 1e-6
 WORST = 1e6
 
 
-@ALLOCATORS.register("fitted-sensitivity")
-@SEARCHES.register("fitted-sensitivity")
+def _candidates(problem: Problem) -> int:
+    """Return how many layers are scored, each at each of its levels."""
+    return (len(problem.weights) - len(spared(problem))) * LEVELS
+
+
+@register_search("fitted-sensitivity", _candidates, layer_by_layer=True)
 def fitted_sensitivity(problem: Problem) -> Kept:
     """Keep where removing hurts most although the layer is fitted; filters of one channel stay."""
     score = problem.layer_score

@@ -26,8 +26,11 @@ __all__ = [
     "History",
     "LayerScorer",
     "Problem",
+    "Scoring",
     "analytic_allocator",
     "distribute",
+    "register_search",
+    "whole_model_allocators",
 ]
 
 
@@ -127,8 +130,42 @@ class Problem:
 Allocator = Callable[[Problem], Kept]
 
 ALLOCATORS: Registry[Allocator] = Registry("allocator", "onnx_unipts.allocation")
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """What an allocator has scored.
+
+    Attributes:
+        candidates: how many candidates of a problem are scored, at most; the problem may hold
+            stand-ins of the right shapes instead of weights, and nothing that scores.
+        layer_by_layer: whether these are single layers (`Problem.layer_score`) and not whole
+            allocations (`Problem.score`). A pattern of the whole model has no masks for that.
+    """
+
+    candidates: Callable[[Problem], int]
+    layer_by_layer: bool = False
+
+
 # Those of them that ask for the score of candidates.
-SEARCHES: Registry[Allocator] = Registry("search", "onnx_unipts.allocation")
+SEARCHES: Registry[Scoring] = Registry("search", "onnx_unipts.allocation")
+
+
+def register_search(
+    name: str, candidates: Callable[[Problem], int], layer_by_layer: bool = False
+) -> Callable[[Allocator], Allocator]:
+    """Return the decorator that files an allocator which scores candidates, see `Scoring`."""
+
+    def decorate(allocator: Allocator) -> Allocator:
+        SEARCHES.register(name)(Scoring(candidates, layer_by_layer))
+        return ALLOCATORS.register(name)(allocator)
+
+    return decorate
+
+
+def whole_model_allocators() -> list[str]:
+    """Return the allocators that a pattern of the whole model can use: they mask no layer alone."""
+    return [n for n in ALLOCATORS if n not in SEARCHES or not SEARCHES[n].layer_by_layer]
 
 
 def analytic_allocator(name: str) -> Allocator:

@@ -15,12 +15,7 @@ from typing import Any
 import numpy as np
 
 from onnx_unipts.allocation.kept import Kept
-from onnx_unipts.allocation.problem import (
-    ALLOCATORS,
-    SEARCHES,
-    History,
-    Problem,
-)
+from onnx_unipts.allocation.problem import History, Problem, register_search
 from onnx_unipts.graph.errors import UsageError
 
 __all__ = ["Curve", "cheapest", "least_distortion", "measured", "sensitivity"]
@@ -33,8 +28,12 @@ PARTS = 4000
 CHOICES = 64
 
 
-@ALLOCATORS.register("sensitivity")
-@SEARCHES.register("sensitivity")
+def _candidates(problem: Problem) -> int:
+    """Return how many candidates are scored: each layer at each of its levels."""
+    return len(problem.weights) * problem.levels
+
+
+@register_search("sensitivity", _candidates)
 def sensitivity(problem: Problem) -> Kept:
     """Keep where removing hurts most; go on after the last layer in the history."""
     score = problem.score
