@@ -11,9 +11,14 @@ import numpy as np
 from onnx_ir.passes import common
 
 from onnx_unipts.allocation import SEARCHES, Problem
+from onnx_unipts.course import POINTS
+from onnx_unipts.course import SAMPLES as COURSE_SAMPLES
 from onnx_unipts.evaluation import run_samples
+from onnx_unipts.fit_cost import fit_seconds, mask_search_seconds
+from onnx_unipts.graph.cost import multiplications
 from onnx_unipts.job import Job
-from onnx_unipts.layer_scoring import HELD_OUT, SCORED_SAMPLES
+from onnx_unipts.layer_scoring import scored_samples
+from onnx_unipts.recover import QUICK_SAMPLES
 from onnx_unipts.targets import choose_targets
 from onnx_unipts.training.ort import file_session
 
@@ -26,6 +31,8 @@ SLOW_SECONDS = 0.5
 # What a sample costs in runs of the dense model, on one core, and what comes to it per step and per
 # run. Fitted to the example (6 s) and to ResNet-20 (3 min), so that both are met within a half.
 SEARCHED = 3.0
+# Less where a single layer is scored: normalisations are folded then. MobileNetV2: five minutes.
+LAYER_SEARCHED = 2.0
 ADAPTED = 8.0
 TRAINED = 10.0
 STEP_SECONDS = 0.008
@@ -42,19 +49,19 @@ FLOAT_BYTES = 4
 def estimate(job: Job) -> dict[str, Any]:
     """Return about how many seconds and bytes the run of ``job`` will take, on an idle machine.
 
-    ``search_seconds``, ``training_seconds`` (with the adaptation of the teacher), ``total_seconds``
-    and ``memory_bytes``, the largest resident size of the process. The dense model is run a few
-    times for it.
+    ``search_seconds``, ``training_seconds`` (with the adaptation of the teacher, and with
+    ``reconstruction_seconds``: those in which layers are fitted first), ``total_seconds`` and
+    ``memory_bytes``, the largest resident size of the process. The dense model is run a few times
+    for it.
     """
     once = _seconds_per_sample(job)
-    search = SEARCHED * once * _searched_samples(job) / job.cores
-    settings = job.recipe.training
-    steps = settings.steps(len(job.data))
-    samples = (TRAINED * steps + ADAPTED * job.adaptation) * settings.batch_size
-    training = once * samples / job.replicas + STEP_SECONDS * (steps + job.adaptation)
+    search = _search_seconds(job, once)
+    reconstruction = _reconstruction_seconds(job, once)
+    training = reconstruction + _training_seconds(job, once)
     measured = MEASURED * once * len(job.eval_data or job.data) / job.cores
     return {
         "search_seconds": search,
+        "reconstruction_seconds": reconstruction,
         "training_seconds": training,
         "total_seconds": START_SECONDS + search + training + measured,
         "memory_bytes": _memory(job),
@@ -80,19 +87,20 @@ def _seconds_per_sample(job: Job) -> float:
     return min(seconds(count) for _ in range(TRIALS))
 
 
-def _searched_samples(job: Job) -> int:
-    """Return how many samples all candidates are scored on.
-
-    A layer that is pruned and fitted costs, beside the samples that score it, as much once more.
-    """
+def _search_seconds(job: Job, once: float) -> float:
+    """Return what it takes to score all candidates; single layers are fitted before."""
     method = job.allocator()
     if method not in SEARCHES:
-        return 0
+        return 0.0
     scoring = SEARCHES[method]
     candidates = scoring.candidates(_outline(job))
-    if scoring.layer_by_layer:
-        return 2 * candidates * min(SCORED_SAMPLES, len(job.data) // HELD_OUT)
-    return candidates * min(job.recipe.allocation.search.samples, len(job.data))
+    if not scoring.layer_by_layer:
+        samples = min(job.recipe.allocation.search.samples, len(job.data))
+        return SEARCHED * once * candidates * samples / job.cores
+    held_out = scored_samples(len(job.data), len(job.pruned), _multiplications(job))
+    samples = held_out or len(job.data)
+    scored = LAYER_SEARCHED * once * candidates * samples / job.cores
+    return scored + fit_seconds(job, once)
 
 
 def _outline(job: Job) -> Problem:
@@ -107,6 +115,41 @@ def _outline(job: Job) -> Problem:
         minimum=settings.minimum,
         levels=settings.levels,
     )
+
+
+def _multiplications(job: Job) -> int:
+    """Return what the dense model takes for one sample, 0 where that is not known."""
+    size, whole = job.batching.size or 1, job.batching.whole
+    sample = {name: array.shape[1:] for name, array in job.data.batch(np.arange(1)).items()}
+    shapes = {n: shape if n in whole else (size, *shape) for n, shape in sample.items()}
+    return multiplications(job.dense, shapes) // size
+
+
+def _reconstruction_seconds(job: Job, once: float) -> float:
+    """Return what it takes to fit layers before training.
+
+    To three of four samples, and where these are real once more, to all of them; only to all of
+    them where no training follows.
+    """
+    settings = job.recipe.training
+    if not settings.reconstruction:
+        return 0.0
+    fits = 1 if job.synthetic or settings.epochs == 0 else 2
+    searched = mask_search_seconds(job) if job.searches_masks else 0.0
+    return fits * (fit_seconds(job, once) + searched)
+
+
+def _training_seconds(job: Job, once: float) -> float:
+    """Return what all steps take, and the looks at the model between epochs."""
+    settings, steps = job.recipe.training, job.recipe.training.steps(len(job.data))
+    if settings.epochs == 0:
+        return 0.0
+    samples = (TRAINED * steps + ADAPTED * job.adaptation) * settings.batch_size
+    compared = min(COURSE_SAMPLES, len(job.eval_data or job.data))
+    look = SEARCHED * min(QUICK_SAMPLES, len(job.data)) + compared
+    looks = min(settings.epochs, POINTS) + 1
+    trained = once * samples / job.replicas + STEP_SECONDS * (steps + job.adaptation)
+    return trained + once * looks * look / job.cores
 
 
 def _memory(job: Job) -> int:

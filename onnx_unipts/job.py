@@ -113,6 +113,16 @@ class Job:
         return settings.adaptation
 
     @property
+    def searches_masks(self) -> bool:
+        """Whether masks follow where layers are fitted: no criterion or recovery holds them."""
+        settings = self.recipe.training
+        free = self.recipe.criterion == "magnitude" and settings.recovery == "dynamic"
+        free = free and not self.pattern.whole_model
+        if settings.reconstruction_masks == "auto":
+            return free and settings.epochs > 0 and not self.synthetic
+        return free and settings.reconstruction_masks == "searched"
+
+    @property
     def quantised(self) -> bool:
         """Whether some of the weights to prune are integers: these are not trained."""
         return any(weight.dtype in ("INT8", "UINT8") for weight in self.pruned)

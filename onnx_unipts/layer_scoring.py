@@ -14,7 +14,7 @@ from onnx_unipts.job import Job
 from onnx_unipts.reconstruction import LayerFit
 from onnx_unipts.student import Student
 
-__all__ = ["LayerScorer"]
+__all__ = ["LayerScorer", "scored_samples"]
 
 # One in so many samples is not fitted to, but scored on, up to so many; fewer where they would take
 # longer than so many multiplications, a few minutes on two cores.
@@ -22,6 +22,17 @@ HELD_OUT = 4
 SCORED_SAMPLES = 128
 LEAST_SCORED = 16
 MULTIPLICATIONS = 20_000_000_000_000
+
+
+def scored_samples(samples: int, layers: int, multiplications: int) -> int:
+    """Return how many of ``samples`` are held out to score so many ``layers`` on.
+
+    ``multiplications`` is what a forward pass of one sample takes. 0 where there are too few to
+    hold any out: all of them score then.
+    """
+    affordable = MULTIPLICATIONS // (layers * LEVELS * max(multiplications, 1))
+    most = min(max(affordable, LEAST_SCORED), SCORED_SAMPLES)
+    return min(samples // HELD_OUT, most)
 
 
 class LayerScorer:
@@ -75,10 +86,7 @@ class LayerScorer:
     def _data(self) -> tuple[CalibrationData, CalibrationData]:
         """What layers are fitted to, and what they are scored on."""
         data, student = self._job.data, self._student
-        scores = len(student.prunable) * LEVELS
-        affordable = MULTIPLICATIONS // (scores * max(student.multiplications, 1))
-        most = min(max(affordable, LEAST_SCORED), SCORED_SAMPLES)
-        held_out = min(len(data) // HELD_OUT, most)
+        held_out = scored_samples(len(data), len(student.prunable), student.multiplications)
         return data.split(held_out, self._job.recipe.seed) if held_out else (data, data)
 
     @cached_property

@@ -249,20 +249,10 @@ def _fitted(
     job: Job, student: Student, kept: Kept, data: CalibrationData
 ) -> tuple[dict[str, np.ndarray], Recovery]:
     """The tensors with each layer fitted on ``data``, and what they make without training."""
-    searches = _searches_masks(job)
-    tensors, unfitted = reconstruct(student, kept, data, job.cores, job.progress, searches)
+    searched = job.searches_masks
+    tensors, unfitted = reconstruct(student, kept, data, job.cores, job.progress, searched)
     settled = _settled(job, student, Checkpoint(0, dict(tensors)), kept)
     return tensors, settled._replace(untrained=unfitted)
-
-
-def _searches_masks(job: Job) -> bool:
-    """Tell whether masks are free to follow the fit: no criterion or recovery holds them."""
-    settings = job.recipe.training
-    free = job.recipe.criterion == "magnitude" and settings.recovery == "dynamic"
-    free = free and not job.pattern.whole_model
-    if settings.reconstruction_masks == "auto":
-        return free and settings.epochs > 0 and not job.synthetic
-    return free and settings.reconstruction_masks == "searched"
 
 
 def _require_finite(state: Checkpoint, learning_rate: float) -> None:

@@ -1,0 +1,106 @@
+"""How long a run takes, estimated before it starts: what fitting layers adds to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from small_networks import classifier, images, saved
+
+from onnx_unipts import api, estimate, fit_cost
+from onnx_unipts.calibration import input_signature, load_calibration_data
+from onnx_unipts.fit_cost import fit_seconds, mask_search_seconds
+from onnx_unipts.graph.model import load_model
+from onnx_unipts.graph.prunable import find_prunable
+from onnx_unipts.job import Job
+from onnx_unipts.layer_scoring import LEAST_SCORED, SCORED_SAMPLES, scored_samples
+from onnx_unipts.recipe import load_recipe
+
+# Each weight times the inputs of its layer: two convolutions and a Gemm.
+PRODUCTS = 216 * 27 + 576 * 72 + 32 * 8
+
+
+def job_of(directory: Path, samples: int = 64, synthetic: bool = False, **settings: Any) -> Job:
+    """Return the job of training `classifier` on ``samples`` from fitted layers."""
+    path = saved(classifier(), directory)
+    model = load_model(path)
+    data = load_calibration_data({"x": images(samples)}, input_signature(model, {}))
+    recipe = load_recipe("unipts").with_settings(
+        {"training.reconstruction": True} | {f"training.{k}": v for k, v in settings.items()}
+    )
+    return Job(
+        path, path, recipe, 0.5, model, find_prunable(model), data, None, "", 1, synthetic=synthetic
+    )
+
+
+def planned(directory: Path, samples: int, **settings: Any) -> dict[str, float]:
+    document = api.compress(
+        saved(classifier(), directory), sparsity=0.5, data={"x": images(samples)}, dry_run=True,
+        settings={f"training.{k}": v for k, v in settings.items()}, jobs=1,
+    ).report  # fmt: skip
+    return document["estimate"]
+
+
+def test_layers_that_are_fitted_first_are_part_of_the_training(tmp_path: Path):
+    few, many = planned(tmp_path, 20), planned(tmp_path, 128, adaptation=0)
+    assert 0 < few["reconstruction_seconds"] < few["training_seconds"]
+    assert few["search_seconds"] > 0
+    assert many["reconstruction_seconds"] == many["search_seconds"] == 0 < many["training_seconds"]
+
+
+def test_fitting_without_training_is_all_that_takes_time(tmp_path: Path):
+    alone = planned(tmp_path, 32, epochs=0, reconstruction=True)
+    assert alone["training_seconds"] == alone["reconstruction_seconds"] > 0
+
+
+@pytest.mark.parametrize(
+    ("fits", "searches", "settings"),
+    [
+        (2, True, {}),
+        (2, False, {"reconstruction_masks": "fixed"}),
+        (2, False, {"recovery": "static-mask"}),
+        (1, False, {"synthetic": True}),
+        (1, False, {"epochs": 0}),
+        (1, True, {"epochs": 0, "reconstruction_masks": "searched"}),
+        (0, False, {"reconstruction": False}),
+    ],
+)
+def test_layers_are_fitted_as_often_as_a_run_fits_them(
+    fits: int, searches: bool, settings: dict[str, Any], tmp_path: Path
+):
+    job = job_of(tmp_path, **settings)
+    once = fit_seconds(job, 0.01) + (mask_search_seconds(job) if searches else 0.0)
+    assert estimate._reconstruction_seconds(job, 0.01) == pytest.approx(fits * once)
+
+
+def test_a_fit_takes_runs_and_products_of_weights_and_inputs(tmp_path: Path):
+    few, many = (job_of(tmp_path, samples) for samples in (16, 64))
+    assert fit_seconds(few, 0.0) == pytest.approx(fit_cost.SOLVED * PRODUCTS)
+    walked = fit_seconds(many, 0.01) - fit_seconds(few, 0.01)
+    assert walked == pytest.approx(48 * fit_cost.WALKED * 0.01)
+    assert mask_search_seconds(few) == pytest.approx(fit_cost.CHOSEN * PRODUCTS)
+
+
+def test_layers_too_large_for_it_have_no_search_for_masks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(fit_cost, "MOST_INPUTS", 27)
+    assert mask_search_seconds(job_of(tmp_path)) == pytest.approx(
+        fit_cost.CHOSEN * (PRODUCTS - 576 * 72)
+    )
+
+
+@pytest.mark.parametrize(
+    ("samples", "multiplications", "expected"),
+    [(3, 1, 0), (64, 1, 16), (10_000, 1, SCORED_SAMPLES), (10_000, 10**13, LEAST_SCORED)],
+)
+def test_layers_are_scored_on_some_of_the_samples(
+    samples: int, multiplications: int, expected: int
+):
+    assert scored_samples(samples, 50, multiplications) == expected
+
+
+def test_what_the_whole_model_takes_limits_the_samples(tmp_path: Path):
+    job = job_of(tmp_path)
+    assert estimate._multiplications(job) == 64 * (216 + 576) + 32
