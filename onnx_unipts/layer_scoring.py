@@ -12,13 +12,13 @@ from onnx_unipts.distance import DivergenceFromDense
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.job import Job
 from onnx_unipts.reconstruction import LayerFit
+from onnx_unipts.reconstruction.held_out import HELD_OUT
 from onnx_unipts.student import Student
 
 __all__ = ["LayerScorer", "scored_samples"]
 
-# One in so many samples is not fitted to, but scored on, up to so many; fewer where they would take
-# longer than so many multiplications, a few minutes on two cores.
-HELD_OUT = 4
+# Samples held out that layers are scored on, at most; fewer where they would take longer than so
+# many multiplications, a few minutes on two cores.
 SCORED_SAMPLES = 128
 LEAST_SCORED = 16
 MULTIPLICATIONS = 20_000_000_000_000

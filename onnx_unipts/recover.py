@@ -23,6 +23,7 @@ from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.job import Job
 from onnx_unipts.memory import give_back
 from onnx_unipts.reconstruction import reconstruct
+from onnx_unipts.reconstruction.held_out import HELD_OUT
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.student import Student, batches_of
 from onnx_unipts.training.recovery import RECOVERIES
@@ -48,8 +49,6 @@ QUICK_SAMPLES = 512
 RATES = (1.0, 0.1, 0.01, 0.001)
 CAREFUL_FROM = 2
 PATH = 0.01
-# One in so many samples judges what layers were fitted to on the others.
-HELD_OUT = 4
 
 
 class Recovery(NamedTuple):

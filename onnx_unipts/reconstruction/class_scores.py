@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_ir as ir
 
+from onnx_unipts.reconstruction.held_out import HELD_OUT
 from onnx_unipts.reconstruction.least_squares import (
     Moments,
     Prior,
@@ -31,8 +32,6 @@ CLASS_PRIORS = (10.0, 100.0)
 # How alike inputs are taken to vary within a class, beside what is seen of it: a share of the mean
 # of their variances.
 SHRINKAGE = 1.0
-# One in so many rows is held out.
-HELD_OUT = 4
 # Rows that are looked at, at most, and scores of all of them.
 ROWS = 4096
 ALL_SCORES = 1 << 25

@@ -13,6 +13,7 @@ from onnx_unipts.graph import normalization
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import serialize
 from onnx_unipts.graph.nodes import bodies
+from onnx_unipts.reconstruction.held_out import HELD_OUT
 from onnx_unipts.reconstruction.least_squares import Moments
 from onnx_unipts.reconstruction.linear_layer import LinearLayer, only_use
 from onnx_unipts.reconstruction.moments import product_of, run_session
@@ -23,8 +24,6 @@ __all__ = ["Walk"]
 
 # A layer is measured on no more rows than this many times its inputs: deep models are slow to run.
 ROWS_PER_INPUT = 12
-# One in so many samples is held out.
-HELD_OUT = 4
 # Bytes that the values between two layers may take, of all samples in both models.
 MEMORY = 1 << 27
 
