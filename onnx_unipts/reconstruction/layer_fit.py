@@ -11,6 +11,8 @@ from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.reconstruction.class_scores import PRIORS as SCORES_PRIORS
 from onnx_unipts.reconstruction.class_scores import fitted_scores, rows_needed, scoring_layers
+from onnx_unipts.reconstruction.downstream import Downstream, find_downstream
+from onnx_unipts.reconstruction.downstream_fit import fitted_downstream
 from onnx_unipts.reconstruction.least_squares import (
     PRIORS,
     Prior,
@@ -32,6 +34,8 @@ Tensors = Mapping[str, np.ndarray]
 # Of the solver, and of what is assumed of a layer that scores classes, where it need not be exact.
 FEW_ITERATIONS = 12
 FEW_PRIORS = (SCORES_PRIORS[0], SCORES_PRIORS[3])
+# Bytes that the rows of a layer may take, in one of the models.
+ROWS_MEMORY = 1 << 26
 
 
 class LayerFit:
@@ -50,9 +54,10 @@ class LayerFit:
         self.scoring = scoring_layers(student, self.layers)
         self._student, self._search_masks = student, search_masks
         self._walk = Walk(student, list(student_runs(student, data)), cores)
+        self._downstream = find_downstream(student, self.layers)
 
     def __call__(self, name: str, mask: np.ndarray, tensors: Tensors) -> dict[str, np.ndarray]:
-        """Return the weight called ``name``, zero where ``mask`` is False, and its bias if fitted.
+        """Return the weight called ``name``, zero where ``mask`` is False, and biases if fitted.
 
         ``tensors`` are the student's, those of all layers before as they are to be. Raises
         `UnsupportedModelError` where the runtime cannot run these.
@@ -63,6 +68,8 @@ class LayerFit:
             positions = self._positions(name, layer, tensors) if search else None
             rows = self._rows(name, layer, tensors)
             return self._scores(name, mask, rows, search, positions)
+        if name in self._downstream:
+            return self._through(name, mask, tensors, search)
         moments = self._walk.moments(name, layer, tensors)
         solution = fitted(layer.matrix(dense), layer.matrix(mask), *moments, search)
         return {name: layer.tensor(solution, dense.shape).astype(np.float32)}
@@ -83,6 +90,25 @@ class LayerFit:
             for mask in masks
         )
         return [{name: layer.tensor(each, dense.shape).astype(np.float32)} for each in solutions]
+
+    def _through(
+        self, name: str, mask: np.ndarray, tensors: Tensors, search: Search | None
+    ) -> dict[str, np.ndarray]:
+        """Return weight and bias of a layer and its normalisation, fitted to what comes of it."""
+        layer, dense, behind = self.layers[name], self._student.dense, self._downstream[name]
+        matrix, norm = layer.matrix(dense[name]), behind.normalization
+        most = ROWS_MEMORY // (matrix.itemsize * len(matrix) * max(matrix.shape[1:]))
+        added = behind.added if self._walk.made_before(behind.added, name) else ""
+        rows = self._walk.rows(name, layer, tensors, most, added)
+        if behind.added and not rows.dense_beside:
+            behind = Downstream(norm)
+        weights, bias = fitted_downstream(
+            matrix, layer.matrix(mask), rows, behind, dense[norm.scale], dense[norm.bias], search
+        )
+        return {
+            name: layer.tensor(weights, dense[name].shape).astype(np.float32),
+            norm.bias: bias.astype(np.float32),
+        }
 
     def _scores(
         self,
@@ -116,8 +142,9 @@ class LayerFit:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return rows (rows, K) that enter ``layer`` in dense model and student."""
         most = rows_needed(self._student.dense[self.scoring[name]].size)
-        x, y = self._walk.rows(name, layer, tensors, most)
-        return x[0], y[0]
+        rows = self._walk.rows(name, layer, tensors, most)
+        x, y = (np.concatenate(part, axis=1)[0] for part in (rows.dense, rows.sparse))
+        return x, y
 
     def _positions(self, name: str, layer: LinearLayer, tensors: Tensors) -> np.ndarray | None:
         """Return rows of the student that ``layer`` takes the mean of, None where there are none.

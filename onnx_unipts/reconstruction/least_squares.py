@@ -12,6 +12,7 @@ __all__ = [
     "Moments",
     "Prior",
     "Search",
+    "chosen",
     "damped",
     "fitted",
     "masked_least_squares",
@@ -59,16 +60,27 @@ PRECISION = 1e-10
 class Moments:
     """What enters a layer: ``own`` is the sum of y y^T over ``count`` rows, ``cross`` of x y^T.
 
-    Float64 (groups, K, K); x are rows of the dense model, y those of the student.
+    Float64 (groups, K, K); x are rows of the dense model, y those of the student. ``besides`` is
+    the sum of d y^T, (groups, outputs, K), where the layer is to give W x + d.
     """
 
     own: np.ndarray
     cross: np.ndarray
     count: int
+    besides: np.ndarray | float = 0.0
 
     def __add__(self, other: Moments) -> Moments:
         """Return the moments of the rows of both."""
-        return Moments(self.own + other.own, self.cross + other.cross, self.count + other.count)
+        return Moments(
+            self.own + other.own,
+            self.cross + other.cross,
+            self.count + other.count,
+            self.besides + other.besides,
+        )
+
+    def wanted(self, matrix: np.ndarray) -> np.ndarray:
+        """Return the sum of (W x + d) y^T, float64 (groups, outputs, K)."""
+        return np.matmul(matrix.astype(np.float64), self.cross) + self.besides
 
 
 # W, the mask (bool) by the criterion, moments and prior -> the mask to fit under.
@@ -91,14 +103,25 @@ def fitted(
     held_out: Moments,
     search: Search | None = None,
 ) -> np.ndarray:
-    """Return the weights of `masked_least_squares` on all rows.
+    """Return the weights of `masked_least_squares` on all rows, with what is `chosen`."""
+    mask, prior = chosen(matrix, mask, seen, held_out, search)
+    return masked_least_squares(matrix, mask, seen + held_out, prior)
 
-    With the one of `PRIORS` that does best on the rows ``held_out``, fitted to those ``seen``; and
-    under the mask that ``search`` finds instead of ``mask`` where that does better there.
+
+def chosen(
+    matrix: np.ndarray,
+    mask: np.ndarray,
+    seen: Moments,
+    held_out: Moments,
+    search: Search | None = None,
+) -> tuple[np.ndarray, Prior]:
+    """Return mask and prior to fit with.
+
+    The one of `PRIORS` that does best on the rows ``held_out``, fitted to those ``seen``; and the
+    mask that ``search`` finds instead of ``mask`` where that does better there.
     """
-    rows = seen + held_out
     if not held_out.count:
-        return masked_least_squares(matrix, mask, rows)
+        return mask, PRIORS[0]
 
     def error(mask: np.ndarray, prior: Prior) -> float:
         return _error(matrix, masked_least_squares(matrix, mask, seen, prior), held_out)
@@ -109,7 +132,7 @@ def fitted(
         found = search(matrix, mask, seen, prior)
         if found is not mask and error(found, prior) < min(errors):
             mask = found
-    return masked_least_squares(matrix, mask, rows, prior)
+    return mask, prior
 
 
 def masked_least_squares(
@@ -118,22 +141,25 @@ def masked_least_squares(
     moments: Moments,
     prior: Prior = PRIORS[0],
     iterations: int = ITERATIONS,
+    start: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Return the V, zero where ``mask`` is False, that minimises the mean of |W x - V y|^2.
+    """Return the V, zero where ``mask`` is False, that minimises the mean of |W x + d - V y|^2.
 
-    ``matrix`` is W, (groups, outputs, K), as is ``mask`` (bool). Each output is a least squares
+    ``matrix`` is W, (groups, outputs, K), as is ``mask`` (bool); d is 0 unless ``moments`` say
+    otherwise. Each output is a least squares
     problem over its kept inputs: where the optimal brain surgeon's updates end (ExactOBS, arXiv
     2208.11580, section 4). The inputs of which ``prior`` tells count as the same in both models.
     Float64.
 
     All outputs are solved at once by conjugate gradients with a diagonal preconditioner (Hestenes
-    and Stiefel, 1952), from the kept weights on: a tenth of the time of a factorisation for each.
+    and Stiefel, 1952), from ``start`` on, or else the kept weights: a tenth of the time of a
+    factorisation for each.
     They end after so many ``iterations``, or where nothing is left that can be measured.
     """
     matrix = matrix.astype(np.float64)
     system, wanted = normal_equations(matrix, moments, prior)
     diagonal = np.einsum("gkk->gk", system)[:, None, :]
-    solution = np.where(mask, matrix, 0.0)
+    solution = np.where(mask, matrix if start is None else start, 0.0)
     residual = np.where(mask, wanted - np.matmul(solution, system), 0.0)
     direction = residual / diagonal
     norm = _products(residual, direction)
@@ -156,18 +182,19 @@ def normal_equations(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return A (groups, K, K) and B (groups, outputs, K), float64.
 
-    V A = B where V minimises the mean of |W x - V y|^2 without a mask.
+    V A = B where V minimises the mean of |W x + d - V y|^2 without a mask.
     """
-    own, cross = moments.own / moments.count, moments.cross / moments.count
+    own = moments.own / moments.count
     matrix = matrix.astype(np.float64)
     assumed = prior.moments(matrix, own)
-    return own + assumed, np.matmul(matrix, cross + assumed)
+    wanted = moments.wanted(matrix) / moments.count
+    return own + assumed, wanted + np.matmul(matrix, assumed)
 
 
 def _error(matrix: np.ndarray, solution: np.ndarray, moments: Moments) -> float:
-    """Return the sum of |W x - V y|^2 over the rows of ``moments``, but for what V leaves alone."""
+    """Return the sum of |W x + d - V y|^2 over all rows, but for what V leaves alone."""
     quadratic = (np.matmul(solution, moments.own) * solution).sum()
-    return float(quadratic - 2 * (np.matmul(matrix, moments.cross) * solution).sum())
+    return float(quadratic - 2 * (moments.wanted(matrix) * solution).sum())
 
 
 def _trace(moments: np.ndarray) -> np.ndarray:

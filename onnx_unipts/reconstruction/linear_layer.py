@@ -72,8 +72,7 @@ class LinearLayer:
             padded, reach, axis=tuple(range(2, 2 + count))
         )
         outputs = [-(-windows.shape[2 + i] // s) for i, s in enumerate(self.strides)]
-        total = math.prod(outputs)
-        picked = np.unravel_index(rng.permutation(total)[:POSITIONS], outputs)
+        picked = _picked(outputs, rng)
         places = tuple(p * s for p, s in zip(picked, self.strides, strict=True))
         every = [slice(None, None, dilation) for dilation in self.dilations]
         index: tuple[Any, ...] = (slice(None), slice(None), *places, *every)
@@ -81,6 +80,18 @@ class LinearLayer:
         samples, channels, positions = seen.shape[:3]
         grouped = seen.reshape(samples, self.groups, channels // self.groups, positions, -1)
         rows = grouped.transpose(1, 0, 3, 2, 4)
+        return rows.reshape(self.groups, samples * positions, -1).astype(np.float32)
+
+    def output_rows(self, data: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return ``data``, shaped as a convolution's output, at the positions of `rows`.
+
+        Float32 (groups, rows, outputs of one), for an ``rng`` in the same state.
+        """
+        index: tuple[Any, ...] = (slice(None), slice(None), *_picked(data.shape[2:], rng))
+        seen = data[index]
+        samples, channels, positions = seen.shape
+        grouped = seen.reshape(samples, self.groups, channels // self.groups, positions)
+        rows = grouped.transpose(1, 0, 3, 2)
         return rows.reshape(self.groups, samples * positions, -1).astype(np.float32)
 
     def _padding(self, sizes: Sequence[int], reach: Sequence[int]) -> list[tuple[int, int]]:
@@ -140,6 +151,11 @@ def only_use(value: ir.Value) -> tuple[ir.Node, int] | None:
         if node.op_type not in PASSED or index != 0:
             return node, index
         value = node.outputs[0]
+
+
+def _picked(sizes: Sequence[int], rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    """Return the indices of `POSITIONS` random positions, fewer where there are not as many."""
+    return np.unravel_index(rng.permutation(math.prod(sizes))[:POSITIONS], tuple(sizes))
 
 
 def _convolution(node: ir.Node, layout: Layout, shape: tuple[int, ...]) -> LinearLayer | None:

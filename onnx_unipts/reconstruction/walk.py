@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ from onnx_unipts.reconstruction.moments import product_of, run_session
 from onnx_unipts.student import Student
 from onnx_unipts.training.ort import inference_session
 
-__all__ = ["Walk"]
+__all__ = ["Rows", "Walk"]
 
 # A layer is measured on no more rows than this many times its inputs: deep models are slow to run.
 ROWS_PER_INPUT = 12
@@ -30,7 +31,44 @@ MEMORY = 1 << 27
 # Values by name of one run.
 Values = Mapping[str, Any]
 # What rows are gathered into.
-Gatherer = TypeVar("Gatherer", "_Sums", "_Rows")
+Gatherer = TypeVar("Gatherer", "_Sums", "Rows")
+
+
+@dataclass
+class Rows:
+    """What enters a layer, up to ``most`` rows of a run, from all of its samples.
+
+    Attributes:
+        dense, sparse: in dense model and student, of each run, float32 (groups, rows, K).
+        dense_beside, sparse_beside: a value of the shape of the layer's outputs at the same
+            positions, (groups, rows, outputs); empty where none was asked for, or where it
+            has other positions and is broadcast.
+        held_out: bool (rows,), of each run.
+    """
+
+    most: int
+    dense: list[np.ndarray] = field(default_factory=list)
+    sparse: list[np.ndarray] = field(default_factory=list)
+    dense_beside: list[np.ndarray] = field(default_factory=list)
+    sparse_beside: list[np.ndarray] = field(default_factory=list)
+    held_out: list[np.ndarray] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """Number of rows; 0 as long as none is held out."""
+        return sum(map(len, self.held_out)) if any(map(np.any, self.held_out)) else 0
+
+    def add(self, x: np.ndarray, y: np.ndarray, seen: int, *beside: np.ndarray) -> None:
+        """Add rows of dense model and student, of which those from ``seen`` on are held out."""
+        # Evenly, but not in step with the positions of a sample.
+        count = x.shape[1]
+        picked = np.linspace(0, count - 1, min(self.most, count)).round().astype(int)
+        self.dense.append(x[:, picked])
+        self.sparse.append(y[:, picked])
+        self.held_out.append(picked >= seen)
+        if beside and all(part.shape[1] == count for part in beside):
+            self.dense_beside.append(beside[0][:, picked])
+            self.sparse_beside.append(beside[1][:, picked])
 
 
 class Walk:
@@ -66,24 +104,39 @@ class Walk:
         return sums.seen, sums.held_out
 
     def rows(
-        self, name: str, layer: LinearLayer, tensors: Mapping[str, np.ndarray], most: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return what enters ``layer`` in dense model and student, float32 (groups, rows, K).
+        self,
+        name: str,
+        layer: LinearLayer,
+        tensors: Mapping[str, np.ndarray],
+        most: int,
+        beside: str = "",
+    ) -> Rows:
+        """Return about ``most`` rows that enter ``layer``, and of the value called ``beside``.
 
-        About ``most`` rows of all samples. Otherwise as `moments`.
+        The latter has to be made before the layer. Otherwise as `moments`.
         """
-        rows = self._gathered(_Rows(-(-most // len(self._known))), name, layer, tensors)
-        return np.concatenate(rows.dense, axis=1), np.concatenate(rows.sparse, axis=1)
+        rows = Rows(-(-most // len(self._known)))
+        return self._gathered(rows, name, layer, tensors, beside)
+
+    def made_before(self, value: str, name: str) -> bool:
+        """Tell whether ``value`` comes, in graph order, before the layer of the weight ``name``."""
+        use = only_use(self._parameters[name])
+        return use is not None and self._lives.get(value, (math.inf, 0))[0] < self._places[use[0]]
 
     def _gathered(
-        self, into: Gatherer, name: str, layer: LinearLayer, tensors: Mapping[str, np.ndarray]
+        self,
+        into: Gatherer,
+        name: str,
+        layer: LinearLayer,
+        tensors: Mapping[str, np.ndarray],
+        beside: str = "",
     ) -> Gatherer:
         """Walk on to ``layer``; return ``into`` with the rows that enter it."""
         use = only_use(self._parameters[name])
         assert use is not None
         place = self._places[use[0]]
         needed = [name for name, (made, used) in self._lives.items() if made < place <= used]
-        into, known = isolated(self._measured, into, layer, tensors, needed)
+        into, known = isolated(self._measured, into, layer, tensors, needed, beside)
         if known is not None:
             self._known = [
                 (_of(needed, before[0], new[0]), _of(needed, before[1], new[1]))
@@ -97,10 +150,11 @@ class Walk:
         layer: LinearLayer,
         tensors: Mapping[str, np.ndarray],
         needed: Sequence[str],
+        beside: str,
     ) -> tuple[Gatherer, list[tuple[Values, Values]] | None]:
         """Return ``into`` and, where memory allows, what was computed of ``needed``."""
         reached = list(self._known[0][0])
-        session = self._session(reached, [*needed, layer.data])
+        session = self._session(reached, [*needed, layer.data, *filter(None, [beside])])
         rng = np.random.default_rng(0)
         computed: list[tuple[Values, Values]] | None = []
         for number, known in enumerate(self._known):
@@ -109,11 +163,14 @@ class Walk:
                 run_session(session, {**t, **values}) if session is not None else {}
                 for t, values in zip((self._dense, tensors), known, strict=True)
             )
-            x, y = (
-                layer.rows({**values, **new}[layer.data], np.random.default_rng(place))
-                for values, new in zip(known, (dense, sparse), strict=True)
+            both = [{**values, **new} for values, new in zip(known, (dense, sparse), strict=True)]
+            x, y = (layer.rows(v[layer.data], np.random.default_rng(place)) for v in both)
+            others = (
+                layer.output_rows(values[beside], np.random.default_rng(place))
+                for values in both
+                if beside
             )
-            into.add(x, y, self._seen(number, y.shape[1]))
+            into.add(x, y, self._seen(number, y.shape[1]), *others)
             if computed is not None:
                 computed.append((dense, sparse))
                 if not _is_kept(dense, 2 * len(self._known)):
@@ -160,32 +217,10 @@ class _Sums:
         """Number of rows; 0 as long as none is held out."""
         return self.seen.count + self.held_out.count if self.held_out.count else 0
 
-    def add(self, x: np.ndarray, y: np.ndarray, seen: int) -> None:
+    def add(self, x: np.ndarray, y: np.ndarray, seen: int, *_: np.ndarray) -> None:
         """Add rows (groups, rows, K) of dense model and student, of which the last are held out."""
         self.seen += _moments(x[:, :seen], y[:, :seen])
         self.held_out += _moments(x[:, seen:], y[:, seen:])
-
-
-@dataclass
-class _Rows:
-    """The rows themselves, up to ``most`` of a run, from all of its samples."""
-
-    most: int
-    dense: list[np.ndarray] = field(default_factory=list)
-    sparse: list[np.ndarray] = field(default_factory=list)
-
-    @property
-    def count(self) -> int:
-        """Number of rows."""
-        return sum(part.shape[1] for part in self.dense)
-
-    def add(self, x: np.ndarray, y: np.ndarray, seen: int) -> None:
-        """Add rows (groups, rows, K) of dense model and student."""
-        # Evenly, but not in step with the positions of a sample.
-        count = x.shape[1]
-        picked = np.linspace(0, count - 1, min(self.most, count)).round().astype(int)
-        self.dense.append(x[:, picked])
-        self.sparse.append(y[:, picked])
 
 
 def _moments(x: np.ndarray, y: np.ndarray) -> Moments:
