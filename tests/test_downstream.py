@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,13 @@ from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.graph.normalization import Normalization
 from onnx_unipts.patterns import Layout
 from onnx_unipts.progress import Quiet
-from onnx_unipts.reconstruction import LinearLayer, layer_fit, masked_least_squares, reconstruct
+from onnx_unipts.reconstruction import (
+    LinearLayer,
+    layer_fit,
+    masked_least_squares,
+    reconstruct,
+    walk,
+)
 from onnx_unipts.reconstruction.downstream import Downstream, find_downstream
 from onnx_unipts.reconstruction.downstream_fit import fitted_downstream
 from onnx_unipts.reconstruction.linear_layer import linear_layers
@@ -60,6 +67,44 @@ def test_bounds_are_those_of_the_activation(body, lowest, highest, tmp_path: Pat
     assert found.bounded == (lowest > -math.inf)
 
 
+def test_bounds_of_one_element_are_bounds(tmp_path: Path):
+    constants = (
+        "l = Constant <value_floats = [0.0]> () h = Constant <value_floats = [6.0]> () "
+        "c = Conv (x, w) z = Clip (c, l, h)"
+    )
+    found = behind(constants, tmp_path)["w"]
+    assert (found.lowest, found.highest) == (0.0, 6.0)
+
+
+def test_a_normalisation_that_shares_its_bias_is_left_alone(tmp_path: Path):
+    ones, zeros = np.ones(6, np.float32), np.zeros(6, np.float32)
+    tensors = draw(0, w=(6, 6, 1, 1), v=(6, 6, 1, 1), u=(4, 6, 1, 1))
+    tensors |= {"s": ones, "t": 2 * ones, "b": zeros, "m": zeros, "q": ones}
+    text = """net (float[N,6,6,6] x) => (float[N,4,6,6] y) {
+        c = Conv (x, w) n = BatchNormalization (c, s, b, m, q) r = Relu (n)
+        d = Conv (r, v) o = BatchNormalization (d, t, b, m, q) e = Relu (o)
+        y = Conv (e, u)
+    }"""
+    student, _ = prepared(network(text, tensors), tmp_path, images(16, 0, 6, 6))
+    found = find_downstream(student, linear_layers(student))
+    shared = [norm.bias for norm in student.normalizations]
+    assert len(set(shared)) < len(shared)
+    assert not found.keys() & {"w", "v"}
+
+
+def test_what_a_sum_broadcasts_is_not_made_up_for(tmp_path: Path):
+    tensors = draw(0, w=(6, 6, 1, 6), v=(6, 6, 6, 1), u=(4, 6, 1, 1))
+    text = """net (float[N,6,6,6] x) => (float[N,4,6,6] y) {
+        c = Conv (x, w) d = Conv (x, v) a = Add (c, d) r = Relu (a) y = Conv (r, u)
+    }"""
+    student, data = prepared(network(text, tensors), tmp_path, images(16, 0, 6, 6))
+    layers = linear_layers(student)
+    assert find_downstream(student, layers)["v"].added
+    steps = walk.Walk(student, [data.batch(np.arange(16))], 1)
+    added = find_downstream(student, layers)["v"].added
+    assert not steps.rows("v", layers["v"], student.dense, 1000, added).dense_beside
+
+
 def test_bounds_of_an_old_clip_are_attributes(tmp_path: Path):
     found = behind("c = Conv (x, w) z = Clip <min = 0.0, max = 6.0> (c)", tmp_path, opset=10)["w"]
     assert (found.lowest, found.highest) == (0.0, 6.0)
@@ -96,6 +141,11 @@ def problem(seed: int, *, lacking: float = 0.0) -> tuple[np.ndarray, np.ndarray,
     return matrix, mask, rows, {"scale": scale.astype(np.float32), "bias": bias}
 
 
+def fit(matrix, mask, rows, after, affine) -> tuple[np.ndarray, np.ndarray]:
+    """Fit to a copy of ``rows``: a fit uses them up."""
+    return fitted_downstream(matrix, mask, deepcopy(rows), after, **affine)
+
+
 def errors(matrix, rows, affine, weights, bias, after: Downstream) -> np.ndarray:
     """Return the mean squared error behind everything, of each output, from first principles.
 
@@ -103,7 +153,7 @@ def errors(matrix, rows, affine, weights, bias, after: Downstream) -> np.ndarray
     """
     (x,), (y,) = rows.dense, rows.sparse
     dense, sparse = (r @ m.swapaxes(1, 2) for r, m in ((x, matrix), (y, weights)))
-    unit = affine["scale"] / dense.std(axis=1)
+    unit = affine["scale"] / np.sqrt(dense.var(axis=1) + NORM.epsilon)
     wanted, made = (unit * (part - part.mean(axis=1)) for part in (dense, sparse))
     wanted, made = wanted + affine["bias"], made + bias
     if rows.dense_beside:
@@ -117,10 +167,10 @@ def errors(matrix, rows, affine, weights, bias, after: Downstream) -> np.ndarray
 def test_with_bounds_less_is_lost_behind_them(seed, bounds):
     matrix, mask, rows, affine = problem(seed)
     after = Downstream(NORM, "", *bounds)
-    with_bounds = fitted_downstream(matrix, mask, rows, after, **affine)
-    without = fitted_downstream(matrix, mask, rows, Downstream(NORM), **affine)
+    with_bounds = fit(matrix, mask, rows, after, affine)
+    without = fit(matrix, mask, rows, Downstream(NORM), affine)
     ours, plain = (
-        errors(matrix, rows, affine, *fit, after).sum() for fit in (with_bounds, without)
+        errors(matrix, rows, affine, *found, after).sum() for found in (with_bounds, without)
     )
     assert ours < plain
     assert not with_bounds[0][~mask].any()
@@ -128,12 +178,13 @@ def test_with_bounds_less_is_lost_behind_them(seed, bounds):
 
 def test_a_layer_makes_up_for_what_the_sum_lacks():
     matrix, mask, rows, affine = problem(0, lacking=0.3)
-    found = fitted_downstream(matrix, mask, rows, Downstream(NORM, "a"), **affine)
+    found = fit(matrix, mask, rows, Downstream(NORM, "a"), affine)
     alone = Rows(400)
     alone.add(rows.dense[0], rows.sparse[0], 300)
-    without = fitted_downstream(matrix, mask, alone, Downstream(NORM), **affine)
+    without = fit(matrix, mask, alone, Downstream(NORM), affine)
     ours, plain = (
-        errors(matrix, rows, affine, *fit, Downstream(NORM, "a")).sum() for fit in (found, without)
+        errors(matrix, rows, affine, *each, Downstream(NORM, "a")).sum()
+        for each in (found, without)
     )
     assert ours < 0.7 * plain
 
@@ -142,7 +193,7 @@ def test_nothing_pruned_and_nothing_lost_nothing_changes():
     matrix, mask, rows, affine = problem(1)
     rows.sparse[0] = rows.dense[0]
     for after in (Downstream(NORM), Downstream(NORM, "", 0.0, 1.0)):
-        weights, bias = fitted_downstream(matrix, np.ones_like(mask), rows, after, **affine)
+        weights, bias = fit(matrix, np.ones_like(mask), rows, after, affine)
         np.testing.assert_allclose(weights, matrix, atol=1e-3)
         np.testing.assert_allclose(bias, affine["bias"], atol=1e-3)
 
@@ -151,9 +202,19 @@ def test_a_channel_that_nothing_gets_through_does_no_harm():
     matrix, mask, rows, affine = problem(2)
     affine["scale"][3] = 0.0
     matrix[0, 4] = 0.0
-    weights, bias = fitted_downstream(matrix, mask, rows, Downstream(NORM, "", 0.0), **affine)
+    weights, bias = fit(matrix, mask, rows, Downstream(NORM, "", 0.0), affine)
     assert np.isfinite(weights).all()
     np.testing.assert_allclose(bias[3:5], affine["bias"][3:5], atol=1e-4)
+
+
+def test_an_output_that_never_varies_stays_what_it_is():
+    matrix, mask, rows, affine = problem(3)
+    rows.dense[0][:] = 0.7  # rounding makes its mean another number
+    rows.sparse[0][:] = rows.dense[0] + 1e-6 * np.sin(np.arange(400, dtype=np.float32))[:, None]
+    for after in (Downstream(NORM), Downstream(NORM, "", 0.0)):
+        weights, bias = fit(matrix, mask, rows, after, affine)
+        np.testing.assert_allclose(bias, affine["bias"], atol=1e-2)
+        assert np.abs(weights).max() < 10 * np.abs(matrix).max()
 
 
 def test_least_squares_of_what_a_layer_gives_and_more():

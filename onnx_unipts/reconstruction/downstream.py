@@ -21,7 +21,7 @@ class Downstream:
     """What comes right behind a layer.
 
     Attributes:
-        normalization: of what the layer gives.
+        normalization: of what the layer gives; nothing else uses its bias.
         added: the name of the value that the normalised one is added to; empty where none is.
         lowest, highest: what is below or above, of the sum where there is one, counts as this much:
             bounds of Relu or Clip, infinite where there are none.
@@ -39,7 +39,11 @@ class Downstream:
 
 
 def find_downstream(student: Student, layers: Mapping[str, LinearLayer]) -> dict[str, Downstream]:
-    """Return what comes behind those convolutions among ``layers`` that are normalised."""
+    """Return what comes behind those convolutions among ``layers`` that are normalised.
+
+    Left out are those whose normalisation shares its bias with another node, as exporters do with
+    equal ones, or does not train it.
+    """
     normalizations = {norm.output: norm for norm in student.normalizations}
     inputs = {value.name: value for value in student.model.graph.inputs}
     found = {}
@@ -47,7 +51,9 @@ def find_downstream(student: Student, layers: Mapping[str, LinearLayer]) -> dict
         use = only_use(inputs[name])
         after = None if use is None else _only_reader(use[0].outputs[0])
         norm = None if after is None else normalizations.get(str(after.outputs[0].name))
-        if layer.kernel and after is not None and norm is not None:
+        if not layer.kernel or after is None or norm is None:
+            continue
+        if norm.bias in student.trained and len(list(inputs[norm.bias].uses())) == 1:
             found[name] = _behind(after.outputs[0], norm)
     return found
 
@@ -63,11 +69,16 @@ def _behind(value: ir.Value, norm: Normalization) -> Downstream:
 
 def _only_reader(value: ir.Value) -> ir.Node | None:
     uses = list(value.uses())
-    return uses[0][0] if len(uses) == 1 and not value.is_graph_output() else None
+    if len(uses) != 1 or value.is_graph_output() or uses[0][0].domain not in ("", "ai.onnx"):
+        return None
+    return uses[0][0]
 
 
 def _added(node: ir.Node, value: ir.Value, channels: int) -> str:
-    """Return what ``node`` adds to ``value``, of as many ``channels``; else nothing."""
+    """Return what ``node`` adds to ``value``, of as many ``channels``; else nothing.
+
+    Whether it has as many positions, only a run tells.
+    """
     other = next((v for v in node.inputs if v is not None and v is not value), None)
     if node.op_type != "Add" or other is None or other.shape is None or len(other.shape) < 2:
         return ""
@@ -88,4 +99,4 @@ def _bound(node: ir.Node, attribute: str, index: int, without: float) -> float:
     if value is None:
         return node.attributes.get_float(attribute, without)
     constant = ir.convenience.get_const_tensor(value)
-    return without if constant is None else float(constant.numpy())
+    return without if constant is None else float(constant.numpy().item())

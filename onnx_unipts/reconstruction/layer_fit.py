@@ -24,7 +24,7 @@ from onnx_unipts.reconstruction.linear_layer import LinearLayer, linear_layers
 from onnx_unipts.reconstruction.moments import student_runs
 from onnx_unipts.reconstruction.pooling import layer_at_positions
 from onnx_unipts.reconstruction.support import chosen_support
-from onnx_unipts.reconstruction.walk import Walk
+from onnx_unipts.reconstruction.walk import LEAST_ROWS, ROWS_PER_INPUT, Walk
 from onnx_unipts.student import Student
 
 __all__ = ["LayerFit"]
@@ -68,7 +68,7 @@ class LayerFit:
             positions = self._positions(name, layer, tensors) if search else None
             rows = self._rows(name, layer, tensors)
             return self._scores(name, mask, rows, search, positions)
-        if name in self._downstream:
+        if name in self._downstream and self._most_rows(layer.matrix(dense)):
             return self._through(name, mask, tensors, search)
         moments = self._walk.moments(name, layer, tensors)
         solution = fitted(layer.matrix(dense), layer.matrix(mask), *moments, search)
@@ -77,7 +77,10 @@ class LayerFit:
     def roughly(
         self, name: str, masks: Sequence[np.ndarray], tensors: Tensors
     ) -> list[dict[str, np.ndarray]]:
-        """Return what calling gives under each of ``masks``, in less time: with little choice."""
+        """Return about what calling gives under each of ``masks``, in less time.
+
+        With little choice, and fitted to what the layer gives, not to what comes of it.
+        """
         layer, dense = self.layers[name], self._student.dense[name]
         if name in self.scoring:
             rows = self._rows(name, layer, tensors)
@@ -91,15 +94,21 @@ class LayerFit:
         )
         return [{name: layer.tensor(each, dense.shape).astype(np.float32)} for each in solutions]
 
+    @staticmethod
+    def _most_rows(matrix: np.ndarray) -> int:
+        """Return how many rows of a layer there is memory for, 0 where these are too few."""
+        groups, outputs, inputs = matrix.shape
+        most = ROWS_MEMORY // (matrix.itemsize * groups * max(outputs, inputs))
+        return 0 if most < ROWS_PER_INPUT * inputs else max(most, 2 * LEAST_ROWS)
+
     def _through(
         self, name: str, mask: np.ndarray, tensors: Tensors, search: Search | None
     ) -> dict[str, np.ndarray]:
         """Return weight and bias of a layer and its normalisation, fitted to what comes of it."""
         layer, dense, behind = self.layers[name], self._student.dense, self._downstream[name]
         matrix, norm = layer.matrix(dense[name]), behind.normalization
-        most = ROWS_MEMORY // (matrix.itemsize * len(matrix) * max(matrix.shape[1:]))
         added = behind.added if self._walk.made_before(behind.added, name) else ""
-        rows = self._walk.rows(name, layer, tensors, most, added)
+        rows = self._walk.rows(name, layer, tensors, self._most_rows(matrix), added)
         if behind.added and not rows.dense_beside:
             behind = Downstream(norm)
         weights, bias = fitted_downstream(

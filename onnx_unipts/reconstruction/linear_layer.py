@@ -65,14 +65,12 @@ class LinearLayer:
         if not self.kernel:
             moved = np.moveaxis(data, self.axis, -1)
             return moved.reshape(1, -1, moved.shape[-1]).astype(np.float32)
-        count = len(self.kernel)
-        reach = [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True)]
-        padded = np.pad(data, [(0, 0), (0, 0), *self._padding(data.shape[2:], reach)])
+        reach = self._reach
+        padded = np.pad(data, [(0, 0), (0, 0), *self._padding(data.shape[2:])])
         windows = np.lib.stride_tricks.sliding_window_view(
-            padded, reach, axis=tuple(range(2, 2 + count))
+            padded, reach, axis=tuple(range(2, data.ndim))
         )
-        outputs = [-(-windows.shape[2 + i] // s) for i, s in enumerate(self.strides)]
-        picked = _picked(outputs, rng)
+        picked = _picked(self.output_sizes(data.shape[2:]), rng)
         places = tuple(p * s for p, s in zip(picked, self.strides, strict=True))
         every = [slice(None, None, dilation) for dilation in self.dilations]
         index: tuple[Any, ...] = (slice(None), slice(None), *places, *every)
@@ -94,13 +92,26 @@ class LinearLayer:
         rows = grouped.transpose(1, 0, 3, 2)
         return rows.reshape(self.groups, samples * positions, -1).astype(np.float32)
 
-    def _padding(self, sizes: Sequence[int], reach: Sequence[int]) -> list[tuple[int, int]]:
+    def output_sizes(self, sizes: Sequence[int]) -> tuple[int, ...]:
+        """Return the length of each axis, but for samples and channels, of a convolution's output.
+
+        ``sizes`` are those of its data.
+        """
+        padded = [size + sum(ends) for size, ends in zip(sizes, self._padding(sizes), strict=True)]
+        every = zip(padded, self._reach, self.strides, strict=True)
+        return tuple((size - reach) // stride + 1 for size, reach, stride in every)
+
+    @property
+    def _reach(self) -> list[int]:
+        return [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True)]
+
+    def _padding(self, sizes: Sequence[int]) -> list[tuple[int, int]]:
         """Return the padding before and after each axis of the data."""
         count = len(sizes)
         if self.auto_pad == "NOTSET":
             return list(zip(self.pads[:count], self.pads[count:], strict=True))
         padding = []
-        for size, stride, width in zip(sizes, self.strides, reach, strict=True):
+        for size, stride, width in zip(sizes, self.strides, self._reach, strict=True):
             total = max((-(-size // stride) - 1) * stride + width - size, 0)
             less, more = total // 2, total - total // 2
             padding.append((less, more) if self.auto_pad == "SAME_UPPER" else (more, less))

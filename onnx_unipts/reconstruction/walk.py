@@ -25,6 +25,8 @@ __all__ = ["Rows", "Walk"]
 
 # A layer is measured on no more rows than this many times its inputs: deep models are slow to run.
 ROWS_PER_INPUT = 12
+# Where rows themselves are looked at, and not only their moments, no less than so many.
+LEAST_ROWS = 2048
 # Bytes that the values between two layers may take, of all samples in both models.
 MEMORY = 1 << 27
 
@@ -42,7 +44,7 @@ class Rows:
         dense, sparse: in dense model and student, of each run, float32 (groups, rows, K).
         dense_beside, sparse_beside: a value of the shape of the layer's outputs at the same
             positions, (groups, rows, outputs); empty where none was asked for, or where it
-            has other positions and is broadcast.
+            is broadcast.
         held_out: bool (rows,), of each run.
     """
 
@@ -53,10 +55,10 @@ class Rows:
     sparse_beside: list[np.ndarray] = field(default_factory=list)
     held_out: list[np.ndarray] = field(default_factory=list)
 
-    @property
-    def count(self) -> int:
-        """Number of rows; 0 as long as none is held out."""
-        return sum(map(len, self.held_out)) if any(map(np.any, self.held_out)) else 0
+    def are_enough(self) -> bool:
+        """Tell whether further runs may be left out where they take long."""
+        count, inputs = sum(map(len, self.held_out)), self.sparse[0].shape[2]
+        return any(map(np.any, self.held_out)) and count >= max(ROWS_PER_INPUT * inputs, LEAST_ROWS)
 
     def add(self, x: np.ndarray, y: np.ndarray, seen: int, *beside: np.ndarray) -> None:
         """Add rows of dense model and student, of which those from ``seen`` on are held out."""
@@ -66,7 +68,7 @@ class Rows:
         self.dense.append(x[:, picked])
         self.sparse.append(y[:, picked])
         self.held_out.append(picked >= seen)
-        if beside and all(part.shape[1] == count for part in beside):
+        if beside:
             self.dense_beside.append(beside[0][:, picked])
             self.sparse_beside.append(beside[1][:, picked])
 
@@ -168,14 +170,14 @@ class Walk:
             others = (
                 layer.output_rows(values[beside], np.random.default_rng(place))
                 for values in both
-                if beside
+                if beside and _is_beside(values[beside], values[layer.data], layer)
             )
             into.add(x, y, self._seen(number, y.shape[1]), *others)
             if computed is not None:
                 computed.append((dense, sparse))
                 if not _is_kept(dense, 2 * len(self._known)):
                     computed = None
-            if computed is None and into.count >= ROWS_PER_INPUT * y.shape[2]:
+            if computed is None and into.are_enough():
                 break
         return into, computed
 
@@ -212,15 +214,21 @@ class _Sums:
     seen: Moments = _NONE
     held_out: Moments = _NONE
 
-    @property
-    def count(self) -> int:
-        """Number of rows; 0 as long as none is held out."""
-        return self.seen.count + self.held_out.count if self.held_out.count else 0
+    def are_enough(self) -> bool:
+        """Tell whether further runs may be left out where they take long."""
+        count = self.seen.count + self.held_out.count
+        return self.held_out.count > 0 and count >= ROWS_PER_INPUT * self.seen.own.shape[-1]
 
     def add(self, x: np.ndarray, y: np.ndarray, seen: int, *_: np.ndarray) -> None:
         """Add rows (groups, rows, K) of dense model and student, of which the last are held out."""
         self.seen += _moments(x[:, :seen], y[:, :seen])
         self.held_out += _moments(x[:, seen:], y[:, seen:])
+
+
+def _is_beside(value: Any, data: np.ndarray, layer: LinearLayer) -> bool:
+    """Tell whether ``value`` has the samples and positions of what ``layer`` makes of ``data``."""
+    expected = (len(data), *layer.output_sizes(data.shape[2:]))
+    return isinstance(value, np.ndarray) and (len(value), *value.shape[2:]) == expected
 
 
 def _moments(x: np.ndarray, y: np.ndarray) -> Moments:
