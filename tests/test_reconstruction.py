@@ -38,7 +38,7 @@ from onnx_unipts.reconstruction import (
     walk,
 )
 from onnx_unipts.reconstruction.least_squares import PRIORS
-from onnx_unipts.student import Student
+from onnx_unipts.student import Student, recalibrate
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
 
@@ -257,6 +257,7 @@ def test_a_reconstructed_model_is_nearer_to_the_dense_one_than_a_pruned_one(conv
     layer = linear_layers(student)["w3"]
     x = data.batch(np.arange(64))
     errors = []
+    tensors |= recalibrate(student, tensors, data, 32)
     for each in (tensors, pruned):
         made, dense = (
             outputs(student.with_tensors(t), x)[0] for t in (dict(each), dict(student.dense))

@@ -27,10 +27,12 @@ def reconstruct(
 
     In graph order, so that each layer is fitted to the inputs that the layers before it, already
     sparse, give it, and to the outputs of the dense model: post-training pruning by layer-wise
-    calibration (Lazarevich et al., arXiv 2104.15023), as least squares. Pruned weights are
-    zero. Masks are those of the student's masking, or with ``search_masks`` those of
-    `chosen_support`, with as many kept, wherever these do better on samples held out. Where the
-    runtime cannot run what comes before a layer, it is pruned only.
+    calibration (Lazarevich et al., arXiv 2104.15023), as least squares. Pruned weights are zero.
+    The statistics of normalisations are still the dense ones: `recalibrate` measures the others.
+
+    Masks are those of the student's masking, or with ``search_masks`` those of `chosen_support`,
+    with as many kept, wherever these do better on samples held out. Where the runtime cannot run
+    what comes before a layer, it is pruned only.
     """
     tensors = dict(student.dense)
     masks = {n: student.masking.mask(n, tensors[n], kept[n]) for n in student.prunable}
