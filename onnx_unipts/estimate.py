@@ -119,10 +119,9 @@ def _outline(job: Job) -> Problem:
 
 def _multiplications(job: Job) -> int:
     """Return what the dense model takes for one sample, 0 where that is not known."""
-    size, whole = job.batching.size or 1, job.batching.whole
-    sample = {name: array.shape[1:] for name, array in job.data.batch(np.arange(1)).items()}
-    shapes = {n: shape if n in whole else (size, *shape) for n, shape in sample.items()}
-    return multiplications(job.dense, shapes) // size
+    run = next(job.batching.runs(job.data.batch(np.arange(1))))
+    shapes = {name: array.shape for name, array in run.items()}
+    return multiplications(job.dense, shapes) // (job.batching.size or 1)
 
 
 def _reconstruction_seconds(job: Job, once: float) -> float:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from onnx_unipts.job import Job
-from onnx_unipts.reconstruction.moments import MEMORY, SAMPLES
+from onnx_unipts.reconstruction.moments import samples_in_memory
 from onnx_unipts.reconstruction.support import MOST_INPUTS, MOST_WORK
 
 __all__ = ["fit_seconds", "mask_search_seconds"]
@@ -30,8 +28,7 @@ def fit_seconds(job: Job, once: float) -> float:
     ``once`` is the seconds that the dense model takes for a sample on one core. More cores hardly
     help: one core is busy with MobileNetV2 for 106 s, and by the clock two took two minutes.
     """
-    sample = sum(array.nbytes for array in job.data.batch(np.arange(1)).values())
-    samples = min(len(job.data), SAMPLES, max(MEMORY // sample, 1))
+    samples = min(len(job.data), samples_in_memory(job.data))
     return WALKED * once * samples + SOLVED * sum(count * inputs for count, inputs in _layers(job))
 
 

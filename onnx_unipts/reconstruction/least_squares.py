@@ -146,15 +146,14 @@ def masked_least_squares(
     """Return the V, zero where ``mask`` is False, that minimises the mean of |W x + d - V y|^2.
 
     ``matrix`` is W, (groups, outputs, K), as is ``mask`` (bool); d is 0 unless ``moments`` say
-    otherwise. Each output is a least squares
-    problem over its kept inputs: where the optimal brain surgeon's updates end (ExactOBS, arXiv
-    2208.11580, section 4). The inputs of which ``prior`` tells count as the same in both models.
-    Float64.
+    otherwise. Each output is a least squares problem over its kept inputs: where the optimal brain
+    surgeon's updates end (ExactOBS, arXiv 2208.11580, section 4). The inputs of which ``prior``
+    tells count as the same in both models. Float64.
 
     All outputs are solved at once by conjugate gradients with a diagonal preconditioner (Hestenes
     and Stiefel, 1952), from ``start`` on, or else the kept weights: a tenth of the time of a
-    factorisation for each.
-    They end after so many ``iterations``, or where nothing is left that can be measured.
+    factorisation for each. They end after so many ``iterations``, or where nothing is left that
+    can be measured.
     """
     matrix = matrix.astype(np.float64)
     system, wanted = normal_equations(matrix, moments, prior)

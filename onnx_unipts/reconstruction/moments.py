@@ -16,7 +16,7 @@ from onnx_unipts.reconstruction.linear_layer import LinearLayer
 from onnx_unipts.student import Student, batches_of
 from onnx_unipts.training.ort import inference_session
 
-__all__ = ["input_moments", "product_of", "run_session", "student_runs"]
+__all__ = ["input_moments", "product_of", "run_session", "samples_in_memory", "student_runs"]
 
 SAMPLES = 1024
 BATCH = 64
@@ -26,15 +26,17 @@ MEMORY = 1 << 28
 Tensors = Mapping[str, np.ndarray]
 
 
+def samples_in_memory(data: CalibrationData, samples: int = SAMPLES) -> int:
+    """Return how many of ``samples`` are looked at: fewer large ones, so that memory suffices."""
+    size = sum(array.nbytes for array in data.batch(np.arange(1)).values())
+    return max(min(samples, MEMORY // size), 1)
+
+
 def student_runs(
     student: Student, data: CalibrationData, samples: int = SAMPLES
 ) -> Iterator[Tensors]:
-    """Yield what single runs of the student are fed, up to ``samples`` in all.
-
-    Fewer of large samples, so that all of them fit into the memory.
-    """
-    size = sum(array.nbytes for array in data.batch(np.arange(1)).values())
-    most = max(min(samples, MEMORY // size), 1)
+    """Yield what single runs of the student are fed, `samples_in_memory` in all."""
+    most = samples_in_memory(data, samples)
     for batch in batches_of(data, student.divided(min(BATCH, most)), most):
         yield from student.batching.runs(batch)
 
