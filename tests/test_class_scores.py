@@ -218,6 +218,9 @@ def test_rows_at_positions_have_the_mean_that_the_layer_takes(mean, size, axis, 
         "y = MatMul (p, w) }",
         "(float[N,5,4,4] x) => (float[N,4,6] y) { m = ReduceMean <axes = [3], keepdims = 0> (x) "
         "t = Transpose <perm = [0,2,1]> (m) y = MatMul (t, w) }",
+        # over the samples as well
+        "(float[N,5,4,4] x) => (float[1,6] y) { m = ReduceMean <axes = [0,2,3], keepdims = 1> (x) "
+        "f = Flatten (m) y = MatMul (f, w) }",
     ],
 )
 def test_no_mean_over_all_positions_no_rows_at_positions(body: str, tmp_path: Path):

@@ -32,7 +32,7 @@ def layer_at_positions(student: Student, name: str, layer: LinearLayer) -> Linea
 
 
 def _remaining_axis(node: ir.Node) -> int | None:
-    """Return the one axis beside the first that ``node`` takes no mean over."""
+    """Return the one axis beside the first, that of samples, that ``node`` takes no mean over."""
     if node.op_type == "GlobalAveragePool":
         return 1
     if node.op_type == "AveragePool":
@@ -43,5 +43,5 @@ def _remaining_axis(node: ir.Node) -> int | None:
         return None
     rank = len(taken.shape)
     gone = reduced_axes(node, rank)
-    left = [] if gone is None else [axis for axis in range(1, rank) if axis not in gone]
-    return left[0] if len(left) == 1 else None
+    left = [] if gone is None else [axis for axis in range(rank) if axis not in gone]
+    return left[1] if len(left) == 2 and left[0] == 0 else None
