@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cached_property
 
-from onnx_unipts.allocation.fitted_sensitivity import LEVELS
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.distance import DivergenceFromDense
 from onnx_unipts.graph.errors import UnsupportedModelError
@@ -17,11 +16,11 @@ from onnx_unipts.student import Student
 
 __all__ = ["LayerScorer", "scored_samples"]
 
-# Samples held out that layers are scored on, at most; fewer where they would take longer than so
-# many multiplications, a few minutes on two cores.
+# Samples held out that layers are scored on, at most; fewer where scoring each layer at one level
+# would take longer than so many multiplications, half a minute on two cores.
 SCORED_SAMPLES = 128
 LEAST_SCORED = 16
-MULTIPLICATIONS = 20_000_000_000_000
+MULTIPLICATIONS = 10_000_000_000_000 // 3
 
 
 def scored_samples(samples: int, layers: int, multiplications: int) -> int:
@@ -30,7 +29,7 @@ def scored_samples(samples: int, layers: int, multiplications: int) -> int:
     ``multiplications`` is what a forward pass of one sample takes. 0 where there are too few to
     hold any out: all of them score then.
     """
-    affordable = MULTIPLICATIONS // (layers * LEVELS * max(multiplications, 1))
+    affordable = MULTIPLICATIONS // (layers * max(multiplications, 1))
     most = min(max(affordable, LEAST_SCORED), SCORED_SAMPLES)
     return min(samples // HELD_OUT, most)
 

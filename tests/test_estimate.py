@@ -93,7 +93,13 @@ def test_layers_too_large_for_it_have_no_search_for_masks(
 
 @pytest.mark.parametrize(
     ("samples", "multiplications", "expected"),
-    [(3, 1, 0), (64, 1, 16), (10_000, 1, SCORED_SAMPLES), (10_000, 10**13, LEAST_SCORED)],
+    [
+        (3, 1, 0),
+        (64, 1, 16),
+        (10_000, 1, SCORED_SAMPLES),
+        (10_000, 10**9, 66),
+        (10_000, 10**13, LEAST_SCORED),
+    ],
 )
 def test_layers_are_scored_on_some_of_the_samples(
     samples: int, multiplications: int, expected: int
