@@ -129,9 +129,10 @@ def _check_prescribed(job: Job) -> None:
     counts = {weight.key: weight.count for weight in job.pruned}
     method = job.recipe.allocation.method
     check_prescribed(method, job.pattern, counts, job.sparsity, job.prescribed)
-    if job.prescribed and job.recipe.training.recovery == "learned-thresholds":
+    recovery = job.recipe.training.recovery
+    if job.prescribed and RECOVERIES[recovery].allocates:
         raise UsageError(
-            "recovery learned-thresholds gives every layer its sparsity; leave out --layer-sparsity"
+            f"recovery {recovery} gives every layer its sparsity; leave out --layer-sparsity"
         )
 
 
@@ -185,10 +186,11 @@ def _check_whole_model(recipe: Recipe, pattern: Pattern) -> None:
             f"allocation {method}: {why}; with the pattern {pattern.name} give one of "
             f"{', '.join(possible)}"
         )
-    if recipe.training.recovery == "learned-thresholds":
+    recovery = recipe.training.recovery
+    if RECOVERIES[recovery].allocates:
         raise UsageError(
-            f"recovery learned-thresholds decides on single weights; with the pattern "
-            f"{pattern.name} use another one, such as dynamic"
+            f"recovery {recovery} decides on single weights; with the pattern {pattern.name} use "
+            "another one, such as dynamic"
         )
 
 

@@ -6,16 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from compression import QUICK, compress
 from small_networks import classifier, images, saved
 
 from onnx_unipts.calibration import CalibrationData, input_signature, load_calibration_data
+from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.model import load_model
 from onnx_unipts.graph.prunable import find_prunable
 from onnx_unipts.patterns import Layout, Masking, parse_pattern
 from onnx_unipts.progress import Quiet
 from onnx_unipts.recipe import Training
 from onnx_unipts.student import Student, build_student
-from onnx_unipts.training.recovery import RECOVERIES
+from onnx_unipts.training.recovery import RECOVERIES, Recovery
 from onnx_unipts.training.trainer import Checkpoint, Trainer
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
@@ -120,6 +122,22 @@ def test_learned_thresholds_move_weights_between_layers(tmp_path: Path):
     assert settled != kept
     assert sum(settled.values()) == sum(kept.values())
     assert min(settled.values()) > 0
+
+
+@pytest.mark.parametrize("recovery", ["learned-thresholds", "of the user"])
+def test_a_recovery_that_allocates_refuses_what_would_hold_it(
+    recovery: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class OfTheUser(Recovery):
+        allocates = True
+
+    monkeypatch.setitem(RECOVERIES._plugins, "of the user", OfTheUser)
+    for extra, message in (
+        ({"layer_sparsity": {"w1": 0.5}}, "gives every layer its sparsity; leave out --layer-spa"),
+        ({"pattern": "channel"}, "decides on single weights; with the pattern channel use another"),
+    ):
+        with pytest.raises(UsageError, match=f"^recovery {recovery} {message}"):
+            compress(classifier(), tmp_path, QUICK | extra | {"training.recovery": recovery})
 
 
 @pytest.mark.parametrize("recovery", list(RECOVERIES))

@@ -20,7 +20,13 @@ class Recovery:
     Every trained tensor trains, and masks are made anew from the weights at every step. Others
     override what differs. A recovery may keep state of its own among the trained tensors, under
     names that begin with a weight's name and a slash: it is saved and resumed with them.
+
+    Attributes:
+        allocates: whether it decides by single weights how many of them each layer keeps; the
+            allocation is then no more than where it starts.
     """
+
+    allocates: bool = False
 
     def __init__(self, student: Student, kept: Mapping[str, int]) -> None:
         """``kept`` is the number of weights that each prunable tensor keeps in the end."""

@@ -25,6 +25,8 @@ class LearnedThresholds(Recovery):
     start from the allocation. A pattern that prescribes its sparsity leaves nothing to learn.
     """
 
+    allocates = True
+
     def begin(self, tensors: dict[str, np.ndarray]) -> None:
         """Set each threshold to the smallest score that the allocation keeps."""
         for name, kept in self.kept.items():
