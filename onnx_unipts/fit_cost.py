@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from onnx_unipts.job import Job
 from onnx_unipts.reconstruction.moments import samples_in_memory
-from onnx_unipts.reconstruction.support import MOST_INPUTS, MOST_WORK
+from onnx_unipts.reconstruction.support import is_too_large
 
 __all__ = ["fit_seconds", "mask_search_seconds"]
 
@@ -34,8 +34,8 @@ def fit_seconds(job: Job, once: float) -> float:
 
 def mask_search_seconds(job: Job) -> float:
     """Return about how much longer one fit takes that searches masks, in seconds."""
-    products = (count * inputs for count, inputs in _layers(job) if inputs <= MOST_INPUTS)
-    return CHOSEN * sum(product for product in products if product <= MOST_WORK)
+    searched = (layer for layer in _layers(job) if not is_too_large(*layer))
+    return CHOSEN * sum(count * inputs for count, inputs in searched)
 
 
 def _layers(job: Job) -> Iterator[tuple[int, int]]:

@@ -22,7 +22,7 @@ from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.job import Job
 from onnx_unipts.memory import give_back
-from onnx_unipts.reconstruction import reconstruct
+from onnx_unipts.reconstruction import reconstruct, unsearched_layers
 from onnx_unipts.reconstruction.held_out import HELD_OUT
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.student import Student, batches_of
@@ -225,6 +225,10 @@ def _start(
     """
     settings = job.recipe.training
     pruned = _pruned(student, kept)
+    large = unsearched_layers(student) if settings.reconstruction and job.searches_masks else []
+    if large:
+        names = ", ".join(large)
+        job.progress.message(f"too large for the search of masks, which stay by magnitude: {names}")
     if settings.reconstruction and settings.epochs == 0:
         tensors, fitted = _fitted(job, student, kept, job.data)
         if fitted.untrained:

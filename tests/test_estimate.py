@@ -16,6 +16,7 @@ from onnx_unipts.graph.prunable import find_prunable
 from onnx_unipts.job import Job
 from onnx_unipts.layer_scoring import LEAST_SCORED, SCORED_SAMPLES, scored_samples
 from onnx_unipts.recipe import load_recipe
+from onnx_unipts.reconstruction import support
 
 # Each weight times the inputs of its layer: two convolutions and a Gemm.
 PRODUCTS = 216 * 27 + 576 * 72 + 32 * 8
@@ -85,7 +86,7 @@ def test_a_fit_takes_runs_and_products_of_weights_and_inputs(tmp_path: Path):
 def test_layers_too_large_for_it_have_no_search_for_masks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(fit_cost, "MOST_INPUTS", 27)
+    monkeypatch.setattr(support, "MOST_INPUTS", 27)
     assert mask_search_seconds(job_of(tmp_path)) == pytest.approx(
         fit_cost.CHOSEN * (PRODUCTS - 576 * 72)
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,13 +24,14 @@ from small_networks import (
 
 from onnx_unipts import api
 from onnx_unipts.graph.model import load_model, read_tensors
-from onnx_unipts.progress import Quiet
+from onnx_unipts.progress import Lines, Quiet
 from onnx_unipts.reconstruction import (
     chosen_support,
     fitted,
     fitted_scores,
     masked_least_squares,
     reconstruct,
+    support,
 )
 from onnx_unipts.reconstruction.least_squares import PRIORS
 from onnx_unipts.targets import Target, divergence
@@ -162,6 +165,28 @@ def test_masks_that_a_criterion_has_drawn_are_fitted_and_not_searched(tmp_path: 
     written = read_tensors(load_model(result.output), ["w1", "w2", "w3"])
     for weight in written.values():
         assert np.abs(weight[weight != 0]).min() > 1e-9
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"recipe": "alps"}, 1),
+        ({"recipe": "pot"}, 0),
+        ({"recipe": "alps", "settings": {"criterion": "random"}}, 0),
+        ({"settings": {"training.reconstruction": True, "training.epochs": 1}}, 1),
+    ],
+)
+def test_layers_too_large_for_the_search_of_masks_are_named(
+    options: dict[str, Any], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(support, "MOST_INPUTS", 27)
+    told = io.StringIO()
+    api.compress(
+        saved(classifier(), tmp_path), sparsity=0.7, data={"x": images()}, jobs=1, format="dense",
+        progress=Lines(told), **options,
+    )  # fmt: skip
+    line = "too large for the search of masks, which stay by magnitude: w2"
+    assert told.getvalue().splitlines().count(line) == expected
 
 
 def test_training_keeps_the_masks_that_were_searched(tmp_path: Path):

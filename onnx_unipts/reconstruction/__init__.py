@@ -7,7 +7,7 @@ from onnx_unipts.reconstruction.least_squares import Moments, damped, fitted, ma
 from onnx_unipts.reconstruction.linear_layer import LinearLayer, linear_layers
 from onnx_unipts.reconstruction.moments import input_moments
 from onnx_unipts.reconstruction.pooling import layer_at_positions
-from onnx_unipts.reconstruction.support import chosen_support
+from onnx_unipts.reconstruction.support import chosen_support, unsearched_layers
 
 __all__ = [
     "LayerFit",
@@ -24,4 +24,5 @@ __all__ = [
     "masked_least_squares",
     "reconstruct",
     "scoring_layers",
+    "unsearched_layers",
 ]

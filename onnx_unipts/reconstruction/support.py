@@ -7,8 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from onnx_unipts.reconstruction.least_squares import Moments, Prior, normal_equations
+from onnx_unipts.reconstruction.linear_layer import linear_layers
+from onnx_unipts.student import Student
 
-__all__ = ["Choice", "chosen_support"]
+__all__ = ["Choice", "chosen_support", "is_too_large", "unsearched_layers"]
 
 # Scores (groups, outputs, K) -> the mask (bool) of those that stay, as the pattern allows it.
 Choice = Callable[[np.ndarray], np.ndarray]
@@ -33,8 +35,7 @@ def chosen_support(
     Inputs are scaled to vary alike. Layers too large, and inputs that are not finite, leave
     ``mask`` as it is.
     """
-    inputs = matrix.shape[-1]
-    if inputs > MOST_INPUTS or matrix.size * inputs > MOST_WORK or mask.all():
+    if is_too_large(matrix.size, matrix.shape[-1]) or mask.all():
         return mask
     system, wanted = normal_equations(matrix, moments, prior)
     if not np.isfinite(system).all():
@@ -55,3 +56,15 @@ def chosen_support(
         duals += penalty * (free - sparse)
         penalty *= np.float32(GROWTH)
     return mask
+
+
+def is_too_large(weights: int, inputs: int) -> bool:
+    """Tell whether a layer of so many ``weights``, and ``inputs`` to each output, is too large."""
+    return inputs > MOST_INPUTS or weights * inputs > MOST_WORK
+
+
+def unsearched_layers(student: Student) -> list[str]:
+    """Return the layers of ``student`` that are too large for `chosen_support`."""
+    dense, layers = student.dense, linear_layers(student)
+    inputs = {name: layer.matrix(dense[name]).shape[-1] for name, layer in layers.items()}
+    return [name for name in layers if is_too_large(dense[name].size, inputs[name])]
