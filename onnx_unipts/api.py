@@ -172,7 +172,7 @@ def search(
     )  # fmt: skip
     job.callbacks = Callbacks(on_generation)
     if dry_run:
-        return _planned(job, directory)
+        return _planned(job, directory, searching=True)
     with RunDirectory.open(directory, job.fingerprint(), resume=resume) as run:
         _tell_of_resume(job, run, resume)
         found = run_search(job, run)
@@ -294,9 +294,9 @@ def _prepare(
     return job, Path(run_dir) if run_dir is not None else output.with_suffix(".run")
 
 
-def _planned(job: Job, directory: Path) -> Result:
+def _planned(job: Job, directory: Path, searching: bool = False) -> Result:
     document = report_document(planned_report(job))
-    return Result({**document, "estimate": estimate(job)}, None, directory)
+    return Result({**document, "estimate": estimate(job, searching)}, None, directory)
 
 
 def _tell_of_resume(job: Job, run: RunDirectory, asked: bool) -> None:

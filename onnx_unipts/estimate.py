@@ -46,25 +46,30 @@ ACTIVATION_COPIES = 2.0
 FLOAT_BYTES = 4
 
 
-def estimate(job: Job) -> dict[str, Any]:
+def estimate(job: Job, searching: bool = False) -> dict[str, Any]:
     """Return about how many seconds and bytes the run of ``job`` will take, on an idle machine.
 
     ``search_seconds``, ``training_seconds`` (with the adaptation of the teacher, and with
     ``reconstruction_seconds``: those in which layers are fitted first), ``total_seconds`` and
-    ``memory_bytes``, the largest resident size of the process. The dense model is run a few times
-    for it.
+    ``memory_bytes``, the largest resident size of the process. Where ``searching`` is all, the
+    teacher adapts in ``search_seconds`` and nothing is trained or measured. The dense model is run
+    a few times for it.
     """
     once = _seconds_per_sample(job)
-    search = _search_seconds(job, once)
-    reconstruction = _reconstruction_seconds(job, once)
-    training = reconstruction + _training_seconds(job, once)
-    measured = MEASURED * once * len(job.eval_data or job.data) / job.cores
+    search, adaptation = _search_seconds(job, once, searching), _adaptation_seconds(job, once)
+    if searching:
+        search += adaptation
+        reconstruction = training = measured = 0.0
+    else:
+        reconstruction = _reconstruction_seconds(job, once)
+        training = reconstruction + adaptation + _training_seconds(job, once)
+        measured = MEASURED * once * len(job.eval_data or job.data) / job.cores
     return {
         "search_seconds": search,
         "reconstruction_seconds": reconstruction,
         "training_seconds": training,
         "total_seconds": START_SECONDS + search + training + measured,
-        "memory_bytes": _memory(job),
+        "memory_bytes": _memory(job, searching),
     }
 
 
@@ -87,9 +92,9 @@ def _seconds_per_sample(job: Job) -> float:
     return min(seconds(count) for _ in range(TRIALS))
 
 
-def _search_seconds(job: Job, once: float) -> float:
+def _search_seconds(job: Job, once: float, searching: bool) -> float:
     """Return what it takes to score all candidates; single layers are fitted before."""
-    method = job.allocator()
+    method = job.allocator(searching)
     if method not in SEARCHES:
         return 0.0
     scoring = SEARCHES[method]
@@ -143,17 +148,27 @@ def _training_seconds(job: Job, once: float) -> float:
     settings, steps = job.recipe.training, job.recipe.training.steps(len(job.data))
     if settings.epochs == 0:
         return 0.0
-    samples = (TRAINED * steps + ADAPTED * job.adaptation) * settings.batch_size
     compared = min(COURSE_SAMPLES, len(job.eval_data or job.data))
     look = SEARCHED * min(QUICK_SAMPLES, len(job.data)) + compared
     looks = min(settings.epochs, POINTS) + 1
-    trained = once * samples / job.replicas + STEP_SECONDS * (steps + job.adaptation)
-    return trained + once * looks * look / job.cores
+    return _steps_seconds(job, once, steps, TRAINED) + once * looks * look / job.cores
 
 
-def _memory(job: Job) -> int:
+def _adaptation_seconds(job: Job, once: float) -> float:
+    """Return what it takes until the teacher has adapted."""
+    return _steps_seconds(job, once, job.adaptation, ADAPTED)
+
+
+def _steps_seconds(job: Job, once: float, steps: int, cost: float) -> float:
+    """Return what so many ``steps`` take, where a sample costs ``cost`` runs."""
+    samples = steps * job.recipe.training.batch_size
+    return cost * once * samples / job.replicas + STEP_SECONDS * steps
+
+
+def _memory(job: Job, searching: bool) -> int:
     weights = sum(weight.count for weight in job.weights) * FLOAT_BYTES
-    size = job.recipe.training.batch_size if job.recipe.training.epochs else 1
+    steps = job.adaptation if searching else job.recipe.training.epochs
+    size = job.recipe.training.batch_size if steps else 1
     values = _values_per_sample(job) * FLOAT_BYTES * size
     return round(_resident() + WEIGHT_COPIES * weights + ACTIVATION_COPIES * values)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,10 @@ def job_of(directory: Path, samples: int = 64, synthetic: bool = False, **settin
     )
 
 
-def planned(directory: Path, samples: int, **settings: Any) -> dict[str, float]:
-    document = api.compress(
+def planned(
+    directory: Path, samples: int, verb: Callable[..., api.Result] = api.compress, **settings: Any
+) -> dict[str, float]:
+    document = verb(
         saved(classifier(), directory), sparsity=0.5, data={"x": images(samples)}, dry_run=True,
         settings={f"training.{k}": v for k, v in settings.items()}, jobs=1,
     ).report  # fmt: skip
@@ -53,6 +56,29 @@ def test_layers_that_are_fitted_first_are_part_of_the_training(tmp_path: Path):
 def test_fitting_without_training_is_all_that_takes_time(tmp_path: Path):
     alone = planned(tmp_path, 32, epochs=0, reconstruction=True)
     assert alone["training_seconds"] == alone["reconstruction_seconds"] > 0
+
+
+def test_a_search_alone_neither_trains_nor_fits_nor_measures(tmp_path: Path):
+    for samples in (20, 128):
+        found = planned(tmp_path, samples, api.search)
+        assert found["reconstruction_seconds"] == found["training_seconds"] == 0
+        assert found["search_seconds"] > 0
+        assert found["total_seconds"] == estimate.START_SECONDS + found["search_seconds"]
+
+
+def test_the_teacher_of_a_search_adapts_before_it(tmp_path: Path):
+    none, many = (planned(tmp_path, 128, api.search, adaptation=n) for n in (0, 9000))
+    assert many["search_seconds"] > none["search_seconds"] + 8000 * estimate.STEP_SECONDS
+
+
+def test_only_adaptation_takes_batches_of_training_into_a_search(tmp_path: Path):
+    frozen, adapted = (
+        estimate._memory(
+            job_of(tmp_path, reconstruction=False, batch_size=1 << 14, adaptation=n), True
+        )
+        for n in (0, 1)
+    )
+    assert adapted > frozen + 100_000_000
 
 
 @pytest.mark.parametrize(
