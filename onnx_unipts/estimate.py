@@ -14,8 +14,12 @@ from onnx_unipts.allocation import SEARCHES, Problem
 from onnx_unipts.course import POINTS
 from onnx_unipts.course import SAMPLES as COURSE_SAMPLES
 from onnx_unipts.evaluation import run_samples
-from onnx_unipts.fit_cost import fit_seconds, mask_search_seconds
-from onnx_unipts.graph.cost import multiplications
+from onnx_unipts.fit_cost import (
+    fit_seconds,
+    mask_search_seconds,
+    sample_multiplications,
+    views_to_fit,
+)
 from onnx_unipts.job import Job
 from onnx_unipts.layer_scoring import scored_samples
 from onnx_unipts.recover import QUICK_SAMPLES
@@ -102,7 +106,7 @@ def _search_seconds(job: Job, once: float, searching: bool) -> float:
     if not scoring.layer_by_layer:
         samples = min(job.recipe.allocation.search.samples, len(job.data))
         return SEARCHED * once * candidates * samples / job.cores
-    held_out = scored_samples(len(job.data), len(job.pruned), _multiplications(job))
+    held_out = scored_samples(len(job.data), len(job.pruned), sample_multiplications(job))
     samples = held_out or len(job.data)
     scored = LAYER_SEARCHED * once * candidates * samples / job.cores
     return scored + fit_seconds(job, once)
@@ -122,13 +126,6 @@ def _outline(job: Job) -> Problem:
     )
 
 
-def _multiplications(job: Job) -> int:
-    """Return what the dense model takes for one sample, 0 where that is not known."""
-    run = next(job.batching.runs(job.data.batch(np.arange(1))))
-    shapes = {name: array.shape for name, array in run.items()}
-    return multiplications(job.dense, shapes) // (job.batching.size or 1)
-
-
 def _reconstruction_seconds(job: Job, once: float) -> float:
     """Return what it takes to fit layers before training.
 
@@ -140,7 +137,7 @@ def _reconstruction_seconds(job: Job, once: float) -> float:
         return 0.0
     fits = 1 if job.synthetic or settings.epochs == 0 else 2
     searched = mask_search_seconds(job) if job.searches_masks else 0.0
-    return fits * (fit_seconds(job, once) + searched)
+    return fits * (fit_seconds(job, once, views_to_fit(job)) + searched)
 
 
 def _training_seconds(job: Job, once: float) -> float:

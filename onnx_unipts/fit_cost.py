@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from onnx_unipts.job import Job
-from onnx_unipts.reconstruction.moments import samples_in_memory
-from onnx_unipts.reconstruction.support import is_too_large
+import numpy as np
 
-__all__ = ["fit_seconds", "mask_search_seconds"]
+from onnx_unipts.graph.cost import multiplications
+from onnx_unipts.job import Job
+from onnx_unipts.reconstruction.support import is_too_large
+from onnx_unipts.reconstruction.views import fitting_samples, fitting_views
+
+__all__ = ["fit_seconds", "mask_search_seconds", "sample_multiplications", "views_to_fit"]
 
 # The operators whose weights are fitted.
 FITTED = ("Conv", "Gemm", "MatMul")
@@ -22,20 +25,33 @@ SOLVED = 1e-8
 CHOSEN = 7e-9
 
 
-def fit_seconds(job: Job, once: float) -> float:
+def fit_seconds(job: Job, once: float, views: int = 1) -> float:
     """Return about how long one fit under given masks takes, in seconds.
 
-    ``once`` is the seconds that the dense model takes for a sample on one core. More cores hardly
-    help: one core is busy with MobileNetV2 for 106 s, and by the clock two took two minutes.
+    To so many ``views`` of each sample; ``once`` is the seconds that the dense model takes for a
+    sample on one core. More cores hardly help: one core is busy with MobileNetV2 for 106 s, and by
+    the clock two took two minutes.
     """
-    samples = min(len(job.data), samples_in_memory(job.data))
-    return WALKED * once * samples + SOLVED * sum(count * inputs for count, inputs in _layers(job))
+    walked = WALKED * once * fitting_samples(job.data) * views
+    return walked + SOLVED * sum(count * inputs for count, inputs in _layers(job))
 
 
 def mask_search_seconds(job: Job) -> float:
     """Return about how much longer one fit takes that searches masks, in seconds."""
     searched = (layer for layer in _layers(job) if not is_too_large(*layer))
     return CHOSEN * sum(count * inputs for count, inputs in searched)
+
+
+def views_to_fit(job: Job) -> int:
+    """Return how many views of each sample layers are fitted to before training."""
+    return fitting_views(job.data, sample_multiplications(job))
+
+
+def sample_multiplications(job: Job) -> int:
+    """Return what the dense model takes for one sample, 0 where that is not known."""
+    run = next(job.batching.runs(job.data.batch(np.arange(1))))
+    shapes = {name: array.shape for name, array in run.items()}
+    return multiplications(job.dense, shapes) // (job.batching.size or 1)
 
 
 def _layers(job: Job) -> Iterator[tuple[int, int]]:

@@ -136,4 +136,4 @@ def test_layers_are_scored_on_some_of_the_samples(
 
 def test_what_the_whole_model_takes_limits_the_samples(tmp_path: Path):
     job = job_of(tmp_path)
-    assert estimate._multiplications(job) == 64 * (216 + 576) + 32
+    assert fit_cost.sample_multiplications(job) == 64 * (216 + 576) + 32

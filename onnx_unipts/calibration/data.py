@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from onnx_unipts.calibration.preprocessing import ChannelOrder, Layout, Normalization
+from onnx_unipts.calibration.zoom import Zoom, zoomed
 from onnx_unipts.graph.errors import UsageError
 
 __all__ = ["ArrayColumn", "CalibrationData", "Column", "ImageColumn", "Jitter", "Pixels"]
@@ -51,6 +52,13 @@ class Column(Protocol):
     def augmented(self, rows: np.ndarray, jitter: Jitter) -> np.ndarray:
         """Return the same, moved by ``jitter`` if the samples are images."""
 
+    def zoomed(self, rows: np.ndarray, zoom: Zoom) -> np.ndarray:
+        """Return of the same the parts that ``zoom`` tells, if the samples are images."""
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the samples are images."""
+
 
 @dataclass(frozen=True)
 class ArrayColumn:
@@ -73,6 +81,16 @@ class ArrayColumn:
         """See `Column`."""
         values = self.values[rows]
         return values if self.layout is None else _moved(values, jitter, self.layout)
+
+    def zoomed(self, rows: np.ndarray, zoom: Zoom) -> np.ndarray:
+        """See `Column`."""
+        values = self.values[rows]
+        return values if self.layout is None else zoomed(values, zoom, self.layout)
+
+    @property
+    def has_images(self) -> bool:
+        """See `Column`."""
+        return self.layout is not None
 
 
 @dataclass(frozen=True)
@@ -101,6 +119,15 @@ class ImageColumn:
     def augmented(self, rows: np.ndarray, jitter: Jitter) -> np.ndarray:
         """See `Column`."""
         return self._values(_moved(self.pixels[rows], jitter, self.layout))
+
+    def zoomed(self, rows: np.ndarray, zoom: Zoom) -> np.ndarray:
+        """See `Column`."""
+        return self._values(zoomed(self.pixels[rows], zoom, self.layout))
+
+    @property
+    def has_images(self) -> bool:
+        """See `Column`."""
+        return True
 
     def _values(self, pixels: np.ndarray) -> np.ndarray:
         if self.normalization is None:
@@ -172,6 +199,22 @@ class CalibrationData:
         rows = self._rows[indices]
         jitter = Jitter.draw(len(rows), rng)
         return {name: column.augmented(rows, jitter) for name, column in self._columns.items()}
+
+    def zoomed(self, indices: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Return `batch` with parts of images, enlarged to their size and half of them flipped."""
+        rows = self._rows[indices]
+        zoom = Zoom.draw(len(rows), rng)
+        return {name: column.zoomed(rows, zoom) for name, column in self._columns.items()}
+
+    @property
+    def sample_bytes(self) -> int:
+        """Bytes of one sample, as the model is fed it."""
+        return sum(array.nbytes for array in self.batch(np.arange(1)).values())
+
+    @property
+    def has_images(self) -> bool:
+        """Whether an input takes images."""
+        return any(column.has_images for column in self._columns.values())
 
     def with_pixels(self, pixels: Mapping[str, np.ndarray]) -> CalibrationData:
         """Return the data with other images, by input name, each as `ImageColumn.pixels` are."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +39,9 @@ ALL_SCORES = 1 << 25
 RESHAPING = {"Flatten", "Identity", "Reshape", "Squeeze"}
 
 _SCORES = Target("", "", "classes")
+
+# W and its bias, the means of classes, rows x and y, what is fitted and its bias -> both trained.
+Train = Callable[..., tuple[np.ndarray, np.ndarray]]
 
 
 def scoring_layers(student: Student, layers: Mapping[str, LinearLayer]) -> dict[str, str]:
@@ -81,6 +84,7 @@ def fitted_scores(
     search: Search | None = None,
     positions: np.ndarray | None = None,
     priors: Sequence[Prior] = PRIORS,
+    train: Train | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the weights, zero where ``mask`` is False, and the bias that best give the scores.
 
@@ -92,15 +96,16 @@ def fitted_scores(
 
     The masks that ``search`` finds are tried beside ``mask``, one for each of `CLASS_PRIORS`: that
     the means of all classes enter as well, those of `class_means` where ``positions`` (rows, K) of
-    the student vary; without these, ``y`` does. Float64.
+    the student vary; without these, ``y`` does. What is fitted can ``train`` on, which knows these
+    means, too. Float64.
     """
     x, y, matrix = (array.astype(np.float64) for array in (x, y, matrix))
     seen = max(len(x) - len(x) // HELD_OUT, 1)
     wanted = x @ matrix.T + bias
-    expected = np.zeros((1, *[matrix.shape[1]] * 2))
-    if search is not None:
+    means = np.zeros((0, matrix.shape[1]))
+    if search is not None or train is not None:
         means = class_means(matrix, y if positions is None else positions.astype(np.float64))
-        expected[0] = means.T @ means / max(float(np.square(means).sum()), 1e-300)
+    expected = (means.T @ means)[None] / max(float(np.square(means).sum()), 1e-300)
 
     def moments(rows: slice) -> Moments:
         ours, dense = y[rows], x[rows]
@@ -129,7 +134,8 @@ def fitted_scores(
         for classes in CLASS_PRIORS:
             found = search(matrix[None], mask[None], assuming(classes, known), PRIORS[0])
             ways.append(_Way(found, PRIORS[0], classes))
-    return fit(min(ways, key=error), whole, slice(None))
+    final = fit(min(ways, key=error), whole, slice(None))
+    return final if train is None else train(matrix, bias, means, x, y, *final)
 
 
 def class_means(matrix: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 import numpy as np
 
-from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.reconstruction.class_scores import PRIORS as SCORES_PRIORS
-from onnx_unipts.reconstruction.class_scores import fitted_scores, rows_needed, scoring_layers
+from onnx_unipts.reconstruction.class_scores import (
+    Train,
+    fitted_scores,
+    rows_needed,
+    scoring_layers,
+)
+from onnx_unipts.reconstruction.class_training import affordable, trained_on_moved
 from onnx_unipts.reconstruction.downstream import Downstream, find_downstream
 from onnx_unipts.reconstruction.downstream_fit import fitted_downstream
 from onnx_unipts.reconstruction.least_squares import (
@@ -21,7 +26,6 @@ from onnx_unipts.reconstruction.least_squares import (
     masked_least_squares,
 )
 from onnx_unipts.reconstruction.linear_layer import LinearLayer, linear_layers
-from onnx_unipts.reconstruction.moments import student_runs
 from onnx_unipts.reconstruction.pooling import layer_at_positions
 from onnx_unipts.reconstruction.support import chosen_support
 from onnx_unipts.reconstruction.walk import LEAST_ROWS, ROWS_PER_INPUT, Walk
@@ -35,7 +39,7 @@ Tensors = Mapping[str, np.ndarray]
 FEW_ITERATIONS = 12
 FEW_PRIORS = (SCORES_PRIORS[0], SCORES_PRIORS[3])
 # Bytes that the rows of a layer may take, in one of the models.
-ROWS_MEMORY = 1 << 26
+ROWS_MEMORY = 1 << 27
 
 
 class LayerFit:
@@ -47,13 +51,16 @@ class LayerFit:
     """
 
     def __init__(
-        self, student: Student, data: CalibrationData, cores: int, search_masks: bool
+        self, student: Student, runs: Iterable[Tensors], cores: int, search_masks: bool
     ) -> None:
-        """Fit on ``data``; with ``search_masks`` masks are those of `chosen_support` if better."""
+        """Fit on ``runs``, what dense model and student are fed.
+
+        With ``search_masks`` masks are those of `chosen_support` if better.
+        """
         self.layers = linear_layers(student)
         self.scoring = scoring_layers(student, self.layers)
         self._student, self._search_masks = student, search_masks
-        self._walk = Walk(student, list(student_runs(student, data)), cores)
+        self._walk = Walk(student, list(runs), cores)
         self._downstream = find_downstream(student, self.layers)
 
     def __call__(self, name: str, mask: np.ndarray, tensors: Tensors) -> dict[str, np.ndarray]:
@@ -65,9 +72,10 @@ class LayerFit:
         layer, dense = self.layers[name], self._student.dense[name]
         search = self._search(name, layer, int(mask.sum())) if self._search_masks else None
         if name in self.scoring:
-            positions = self._positions(name, layer, tensors) if search else None
+            train = trained_on_moved if affordable(layer.matrix(dense)[0]) else None
+            positions = self._positions(name, layer, tensors) if search or train else None
             rows = self._rows(name, layer, tensors)
-            return self._scores(name, mask, rows, search, positions)
+            return self._scores(name, mask, rows, search, positions, train=train)
         if name in self._downstream and self._most_rows(layer.matrix(dense)):
             return self._through(name, mask, tensors, search)
         moments = self._walk.moments(name, layer, tensors)
@@ -127,6 +135,7 @@ class LayerFit:
         search: Search | None = None,
         positions: np.ndarray | None = None,
         priors: Sequence[Prior] = SCORES_PRIORS,
+        train: Train | None = None,
     ) -> dict[str, np.ndarray]:
         """Return weight and bias of a layer that scores classes, fitted to ``rows``."""
         layer, dense = self.layers[name], self._student.dense
@@ -139,6 +148,7 @@ class LayerFit:
             search,
             positions,
             priors,
+            train,
         )
         weight = layer.tensor(weights[None], dense[name].shape)
         return {

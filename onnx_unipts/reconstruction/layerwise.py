@@ -10,6 +10,7 @@ from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.progress import Progress
 from onnx_unipts.reconstruction.layer_fit import LayerFit
+from onnx_unipts.reconstruction.views import fitting_runs, fitting_views
 from onnx_unipts.student import Student
 
 __all__ = ["reconstruct"]
@@ -36,7 +37,8 @@ def reconstruct(
     """
     tensors = dict(student.dense)
     masks = {n: student.masking.mask(n, tensors[n], kept[n]) for n in student.prunable}
-    fit = LayerFit(student, data, cores, search_masks)
+    runs = fitting_runs(student, data, fitting_views(data, student.multiplications))
+    fit = LayerFit(student, runs, cores, search_masks)
     others = [name for name in student.prunable if name not in fit.layers]
     for name in others:
         tensors[name] = tensors[name] * masks[name]

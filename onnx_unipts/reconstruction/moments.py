@@ -16,29 +16,14 @@ from onnx_unipts.reconstruction.linear_layer import LinearLayer
 from onnx_unipts.student import Student, batches_of
 from onnx_unipts.training.ort import inference_session
 
-__all__ = ["input_moments", "product_of", "run_session", "samples_in_memory", "student_runs"]
+__all__ = ["input_moments", "product_of", "run_session"]
 
-SAMPLES = 1024
+SAMPLES = 512
 BATCH = 64
 # Bytes that samples may take.
 MEMORY = 1 << 28
 
 Tensors = Mapping[str, np.ndarray]
-
-
-def samples_in_memory(data: CalibrationData, samples: int = SAMPLES) -> int:
-    """Return how many of ``samples`` are looked at: fewer large ones, so that memory suffices."""
-    size = sum(array.nbytes for array in data.batch(np.arange(1)).values())
-    return max(min(samples, MEMORY // size), 1)
-
-
-def student_runs(
-    student: Student, data: CalibrationData, samples: int = SAMPLES
-) -> Iterator[Tensors]:
-    """Yield what single runs of the student are fed, `samples_in_memory` in all."""
-    most = samples_in_memory(data, samples)
-    for batch in batches_of(data, student.divided(min(BATCH, most)), most):
-        yield from student.batching.runs(batch)
 
 
 def input_moments(
@@ -68,7 +53,7 @@ def _input_moments(
     sums: dict[str, Any] = dict.fromkeys(layers, 0.0)
     counts = dict.fromkeys(layers, 0)
     rng = np.random.default_rng(0)
-    for batch in student_runs(student, data, SAMPLES // 2):
+    for batch in _student_runs(student, data):
         seen = run_session(session, {**tensors, **batch})
         for name, layer in layers.items():
             rows = layer.rows(seen[layer.data], rng)
@@ -80,6 +65,13 @@ def _input_moments(
 def product_of(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return the sums of left right^T over rows, float64 (groups, K, K)."""
     return np.matmul(left.swapaxes(1, 2), right).astype(np.float64)
+
+
+def _student_runs(student: Student, data: CalibrationData) -> Iterator[Tensors]:
+    """Yield what single runs of the student are fed: fewer large samples, so that memory lasts."""
+    most = max(min(SAMPLES, MEMORY // data.sample_bytes), 1)
+    for batch in batches_of(data, student.divided(min(BATCH, most)), most):
+        yield from student.batching.runs(batch)
 
 
 def _observer(student: Student, names: list[str], cores: int) -> Any:

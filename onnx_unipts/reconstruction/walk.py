@@ -28,7 +28,7 @@ ROWS_PER_INPUT = 12
 # Where rows themselves are looked at, and not only their moments, no less than so many.
 LEAST_ROWS = 2048
 # Bytes that the values between two layers may take, of all samples in both models.
-MEMORY = 1 << 27
+MEMORY = 1 << 29
 
 # Values by name of one run.
 Values = Mapping[str, Any]
@@ -82,7 +82,7 @@ class Walk:
     """
 
     def __init__(self, student: Student, runs: Sequence[Values], cores: int) -> None:
-        """``runs`` is what dense model and student are fed, as `student_runs` gives it."""
+        """``runs`` is what dense model and student are fed, as `fitting_runs` gives it."""
         self._dense, self._cores = student.dense, cores
         model = normalization.with_batch_statistics(student.model, student.normalizations)
         self._model = model
