@@ -44,7 +44,7 @@ def mask_search_seconds(job: Job) -> float:
 
 def views_to_fit(job: Job) -> int:
     """Return how many views of each sample layers are fitted to before training."""
-    return fitting_views(job.data, sample_multiplications(job))
+    return fitting_views(job.data, sample_multiplications(job), job.recipe.training.augment)
 
 
 def sample_multiplications(job: Job) -> int:

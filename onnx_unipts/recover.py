@@ -22,7 +22,7 @@ from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.job import Job
 from onnx_unipts.memory import give_back
-from onnx_unipts.reconstruction import reconstruct, unsearched_layers
+from onnx_unipts.reconstruction import fitting_views, reconstruct, unsearched_layers
 from onnx_unipts.reconstruction.held_out import HELD_OUT
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.student import Student, batches_of
@@ -252,8 +252,10 @@ def _fitted(
     job: Job, student: Student, kept: Kept, data: CalibrationData
 ) -> tuple[dict[str, np.ndarray], Recovery]:
     """The tensors with each layer fitted on ``data``, and what they make without training."""
-    searched = job.searches_masks
-    tensors, unfitted = reconstruct(student, kept, data, job.cores, job.progress, searched)
+    views = fitting_views(data, student.multiplications, job.recipe.training.augment)
+    tensors, unfitted = reconstruct(
+        student, kept, data, job.cores, job.progress, job.searches_masks, views
+    )
     settled = _settled(job, student, Checkpoint(0, dict(tensors)), kept)
     return tensors, settled._replace(untrained=unfitted)
 

@@ -10,7 +10,8 @@ import pytest
 from small_networks import classifier, images, saved
 
 from onnx_unipts import api, estimate, fit_cost
-from onnx_unipts.calibration import input_signature, load_calibration_data
+from onnx_unipts.calibration import CalibrationData, input_signature, load_calibration_data
+from onnx_unipts.calibration.data import ArrayColumn
 from onnx_unipts.fit_cost import fit_seconds, mask_search_seconds
 from onnx_unipts.graph.model import load_model
 from onnx_unipts.graph.prunable import find_prunable
@@ -132,6 +133,18 @@ def test_layers_are_scored_on_some_of_the_samples(
     samples: int, multiplications: int, expected: int
 ):
     assert scored_samples(samples, 50, multiplications) == expected
+
+
+def test_parts_of_few_images_are_looked_at_as_well(tmp_path: Path):
+    job, same = job_of(tmp_path), job_of(tmp_path, augment=False)
+    assert fit_cost.views_to_fit(job) == 1
+    for each in (job, same):
+        each.data = CalibrationData({"x": ArrayColumn(images(64), "nchw")}, description="images")
+    assert [fit_cost.views_to_fit(each) for each in (job, same)] == [3, 1]
+    parts = fit_seconds(job, 0.01, 3) - fit_seconds(job, 0.01)
+    assert parts == pytest.approx(2 * 64 * fit_cost.WALKED * 0.01)
+    more = (estimate.estimate(each)["reconstruction_seconds"] for each in (job, same))
+    assert next(more) > next(more)
 
 
 def test_what_the_whole_model_takes_limits_the_samples(tmp_path: Path):

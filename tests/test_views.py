@@ -27,8 +27,8 @@ def plain_images(count: int) -> np.ndarray:
     return np.broadcast_to(numbers[:, None, None, None], (count, 3, 8, 8)).copy()
 
 
-def known(data: CalibrationData, multiplications: int) -> tuple[int, int]:
-    return fitting_samples(data), fitting_views(data, multiplications)
+def known(data: CalibrationData, multiplications: int, augment: bool = True) -> tuple[int, int]:
+    return fitting_samples(data), fitting_views(data, multiplications, augment)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,7 @@ def known(data: CalibrationData, multiplications: int) -> tuple[int, int]:
 def test_few_images_are_seen_in_parts(samples: int, expected: tuple[int, int]):
     assert known(data_of(plain_images(samples)), 1000) == expected
     assert known(data_of(plain_images(samples), images=False), 1000) == (expected[0], 1)
+    assert known(data_of(plain_images(samples)), 1000, augment=False) == (expected[0], 1)
 
 
 def test_time_and_memory_limit_how_often(monkeypatch):

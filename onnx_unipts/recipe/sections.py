@@ -154,7 +154,9 @@ class Training(Section):
     filter_scale: Literal["none", "unit-variance", "he"] = Field(
         default="he", description="Scale of the filters where a BatchNormalization is inserted."
     )
-    augment: bool = Field(default=True, description="Shift and flip images.")
+    augment: bool = Field(
+        default=True, description="Shift and flip images; fit layers to parts of few."
+    )
 
     def steps(self, samples: int) -> int:
         """Return the number of steps of all epochs over ``samples``: of whole batches."""

@@ -8,7 +8,7 @@ from onnx_unipts.reconstruction.linear_layer import LinearLayer, linear_layers
 from onnx_unipts.reconstruction.moments import input_moments
 from onnx_unipts.reconstruction.pooling import layer_at_positions
 from onnx_unipts.reconstruction.support import chosen_support, unsearched_layers
-from onnx_unipts.reconstruction.views import fitting_runs
+from onnx_unipts.reconstruction.views import fitting_runs, fitting_views
 
 __all__ = [
     "LayerFit",
@@ -20,6 +20,7 @@ __all__ = [
     "fitted",
     "fitted_scores",
     "fitting_runs",
+    "fitting_views",
     "input_moments",
     "layer_at_positions",
     "linear_layers",

@@ -10,7 +10,7 @@ from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.progress import Progress
 from onnx_unipts.reconstruction.layer_fit import LayerFit
-from onnx_unipts.reconstruction.views import fitting_runs, fitting_views
+from onnx_unipts.reconstruction.views import fitting_runs
 from onnx_unipts.student import Student
 
 __all__ = ["reconstruct"]
@@ -23,6 +23,7 @@ def reconstruct(
     cores: int,
     progress: Progress,
     search_masks: bool = False,
+    views: int = 1,
 ) -> tuple[dict[str, np.ndarray], list[str]]:
     """Return the student's tensors pruned and fitted, and the weights that were pruned only.
 
@@ -32,13 +33,13 @@ def reconstruct(
     The statistics of normalisations are still the dense ones: `recalibrate` measures the others.
 
     Masks are those of the student's masking, or with ``search_masks`` those of `chosen_support`,
-    with as many kept, wherever these do better on samples held out. Where the runtime cannot run
+    with as many kept, wherever these do better on samples held out. Of images, ``views`` are looked
+    at: as they are, and parts of them. Where the runtime cannot run
     what comes before a layer, it is pruned only.
     """
     tensors = dict(student.dense)
     masks = {n: student.masking.mask(n, tensors[n], kept[n]) for n in student.prunable}
-    runs = fitting_runs(student, data, fitting_views(data, student.multiplications))
-    fit = LayerFit(student, runs, cores, search_masks)
+    fit = LayerFit(student, fitting_runs(student, data, views), cores, search_masks)
     others = [name for name in student.prunable if name not in fit.layers]
     for name in others:
         tensors[name] = tensors[name] * masks[name]

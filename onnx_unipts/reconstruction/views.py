@@ -27,14 +27,14 @@ def fitting_samples(data: CalibrationData) -> int:
     return min(len(data), SAMPLES, _affordable(data))
 
 
-def fitting_views(data: CalibrationData, multiplications: int) -> int:
+def fitting_views(data: CalibrationData, multiplications: int, augment: bool) -> int:
     """Return how many views of each sample of ``data`` layers are fitted to.
 
-    One where there are further samples, or no images. ``multiplications`` is what a forward pass
-    of one sample takes.
+    One unless samples are images that one may ``augment``, and where there are further ones.
+    ``multiplications`` is what a forward pass of one sample takes.
     """
     samples = fitting_samples(data)
-    if not data.has_images or samples < len(data):
+    if not augment or not data.has_images or samples < len(data):
         return 1
     most = min(VIEWED, _affordable(data), MULTIPLICATIONS // max(multiplications, 1))
     return min(max(most // samples, 1), VIEWS)
