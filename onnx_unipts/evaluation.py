@@ -118,7 +118,7 @@ def outputs_of(
 ) -> dict[str, np.ndarray]:
     """Return the user's outputs of ``targets`` over all samples, by name, first axis samples."""
     names = [target.measured for target in targets]
-    size = max(1, min(BATCH, BATCH_BYTES // max(data.sample_bytes, 1)))
+    size = max(1, min(BATCH, BATCH_BYTES // data.sample_bytes))
     slices = (np.arange(i, min(i + size, len(data))) for i in range(0, len(data), size))
     collected = [run_samples(session, names, data.batch(rows), batching) for rows in slices]
     return {

@@ -20,7 +20,7 @@ __all__ = ["LayerScorer", "scored_samples"]
 # would take longer than so many multiplications, half a minute on two cores.
 SCORED_SAMPLES = 128
 LEAST_SCORED = 16
-MULTIPLICATIONS = 10_000_000_000_000 // 3
+MULTIPLICATIONS = 3_300_000_000_000
 
 
 def scored_samples(samples: int, layers: int, multiplications: int) -> int:

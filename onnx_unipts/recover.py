@@ -225,8 +225,9 @@ def _start(
     """
     settings = job.recipe.training
     pruned = _pruned(student, kept)
-    large = unsearched_layers(student) if settings.reconstruction and job.searches_masks else []
-    if large:
+    searched = settings.reconstruction and job.searches_masks
+    large = [name for name in unsearched_layers(student) if kept[name] < student.dense[name].size]
+    if searched and large:
         names = ", ".join(large)
         job.progress.message(f"too large for the search of masks, which stay by magnitude: {names}")
     if settings.reconstruction and settings.epochs == 0:
@@ -252,7 +253,7 @@ def _fitted(
     job: Job, student: Student, kept: Kept, data: CalibrationData
 ) -> tuple[dict[str, np.ndarray], Recovery]:
     """The tensors with each layer fitted on ``data``, and what they make without training."""
-    views = fitting_views(data, student.multiplications, job.recipe.training.augment)
+    views = fitting_views(job.data, student.multiplications, job.recipe.training.augment)
     tensors, unfitted = reconstruct(
         student, kept, data, job.cores, job.progress, job.searches_masks, views
     )

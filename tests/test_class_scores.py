@@ -179,7 +179,9 @@ def test_positions_tell_how_inputs_of_unseen_classes_vary():
         )
         positions = rng.standard_normal((2000, 60)) @ mixing
         for known in (None, positions):
-            weights, moved = fitted_scores(matrix, bias, mask, seen, seen, search, known)
+            weights, moved = fitted_scores(
+                matrix, bias, mask, seen, seen, search=search, positions=known
+            )
             errors.append(divergence(SCORES, new @ matrix.T, new @ weights.T + moved))
     assert sum(errors[1::2]) < 0.6 * sum(errors[::2])
 

@@ -36,6 +36,8 @@ def test_pruned_weights_stay_and_what_is_exact_stays_nearly(seed, classes, input
     assert np.isfinite(added).all()
     whole, moved = train(matrix, bias)
     assert divergence(SCORES, x @ matrix.T + bias, x @ whole.T + moved) < 0.01
+    lacking = x @ (whole - matrix).T + (moved - bias)
+    assert abs(lacking.mean()) < 1e-5
 
 
 def discriminant(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -70,11 +72,21 @@ def test_answers_stay_for_classes_without_samples():
     assert sum(errors[1::2]) < 0.7 * sum(errors[::2])
 
 
-def test_a_reconstructed_model_has_it_unless_the_layer_is_large(tmp_path: Path, monkeypatch):
+@pytest.mark.parametrize(
+    ("classes", "inputs", "expected"),
+    [(1000, 1280, False), (1000, 5000, True), (16384, 2, False), (16385, 2, True)],
+)
+def test_many_weights_or_scores_take_too_long(classes: int, inputs: int, expected: bool):
+    assert class_training.is_too_large(np.empty((classes, inputs))) == expected
+
+
+def test_a_reconstructed_model_has_it_unless_the_layer_is_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     student, data = prepared(classifier(), tmp_path, images(64))
     kept = {name: student.dense[name].size // 3 for name in student.prunable}
     trained, _ = reconstruct(student, kept, data, 1, Quiet())
-    monkeypatch.setattr(class_training, "MOST_WEIGHTS", student.dense["w3"].size - 1)
+    monkeypatch.setattr(class_training, "MOST", student.dense["w3"].size - 1)
     fitted, _ = reconstruct(student, kept, data, 1, Quiet())
     np.testing.assert_array_equal(trained["w2"], fitted["w2"])
     np.testing.assert_array_equal(trained["w3"] == 0, fitted["w3"] == 0)

@@ -122,7 +122,7 @@ def test_scores_come_nearer_with_a_searched_mask():
         mask = choice(np.abs(matrix))
         seen, new = (0.1 * correlated(rng, 800, 60)[0] for _ in range(2))
         for search in (None, partial(chosen_support, choice=choice)):
-            weights, added = fitted_scores(matrix, bias, mask, seen, seen, search)
+            weights, added = fitted_scores(matrix, bias, mask, seen, seen, search=search)
             assert np.count_nonzero(weights) == mask.sum()
             wanted = new @ matrix.T + bias
             errors.append(divergence(SCORES, wanted, new @ weights.T + added))

@@ -1,4 +1,4 @@
-"""Parts of images enlarged to their size, and how many of them layers are fitted to."""
+"""Parts of images enlarged to their size: which, and of what kind the images may be."""
 
 from __future__ import annotations
 

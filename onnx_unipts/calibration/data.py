@@ -208,8 +208,8 @@ class CalibrationData:
 
     @property
     def sample_bytes(self) -> int:
-        """Bytes of one sample, as the model is fed it."""
-        return sum(array.nbytes for array in self.batch(np.arange(1)).values())
+        """Bytes of one sample, as the model is fed it; at least one."""
+        return max(sum(array.nbytes for array in self.batch(np.arange(1)).values()), 1)
 
     @property
     def has_images(self) -> bool:

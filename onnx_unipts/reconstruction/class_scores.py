@@ -81,6 +81,7 @@ def fitted_scores(
     mask: np.ndarray,
     x: np.ndarray,
     y: np.ndarray,
+    seen: int | None = None,
     search: Search | None = None,
     positions: np.ndarray | None = None,
     priors: Sequence[Prior] = PRIORS,
@@ -91,8 +92,8 @@ def fitted_scores(
     ``matrix`` (classes, K) and ``bias`` (classes,) make the scores of ``x`` (rows, K), what enters
     the layer in the dense model; ``y`` (rows, K) enters in the student. Squared errors of scores
     say little of answers, and a few samples nothing of most classes: of ``priors`` the one is taken
-    whose scores diverge least on rows held out. The bias makes up for the mean of what is missing
-    (Nagel et al., arXiv 1906.04721, section 4.2).
+    whose scores diverge least on rows held out: those from ``seen`` on, or the last fourth. The
+    bias makes up for the mean of what is missing (Nagel et al., arXiv 1906.04721, section 4.2).
 
     The masks that ``search`` finds are tried beside ``mask``, one for each of `CLASS_PRIORS`: that
     the means of all classes enter as well, those of `class_means` where ``positions`` (rows, K) of
@@ -100,7 +101,7 @@ def fitted_scores(
     means, too. Float64.
     """
     x, y, matrix = (array.astype(np.float64) for array in (x, y, matrix))
-    seen = max(len(x) - len(x) // HELD_OUT, 1)
+    seen = max(len(x) - len(x) // HELD_OUT, 1) if seen is None else seen
     wanted = x @ matrix.T + bias
     means = np.zeros((0, matrix.shape[1]))
     if search is not None or train is not None:

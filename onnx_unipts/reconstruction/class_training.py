@@ -6,20 +6,20 @@ import numpy as np
 
 from onnx_unipts.training.relative_adam import RelativeAdam
 
-__all__ = ["affordable", "trained_on_moved"]
+__all__ = ["is_too_large", "trained_on_moved"]
 
 STEPS = 250
 BATCH = 256
 RATE = 0.0175
 # Of a batch, the share that moves; the others stay samples as they are.
 MOVED = 0.8
-# Classes times inputs, at most: half a minute on two cores.
-MOST_WEIGHTS = 1 << 22
+# Weights, or scores of a batch, at most: about a minute on one core.
+MOST = 1 << 22
 
 
-def affordable(matrix: np.ndarray) -> bool:
-    """Tell whether the layer of ``matrix`` (classes, K) is small enough to be trained."""
-    return matrix.size <= MOST_WEIGHTS
+def is_too_large(matrix: np.ndarray) -> bool:
+    """Tell whether training the layer of ``matrix`` (classes, K) takes too long."""
+    return max(matrix.size, BATCH * len(matrix)) > MOST
 
 
 def trained_on_moved(
@@ -38,7 +38,8 @@ def trained_on_moved(
     are where inputs of each class lie, as `class_means` gives them: a sample less the mean of its
     class plus that of another is a sample of the other, in the dense model and, taken to move
     alike, in the student. So every class is trained on, also those of which no sample was seen.
-    Least Kullback-Leibler divergence by `RelativeAdam`; zeros of ``weights`` stay. Float64.
+    Least Kullback-Leibler divergence by `RelativeAdam`; zeros of ``weights`` stay, and so does the
+    mean of all scores, which that divergence does not see. Float64.
     """
     matrix, bias, means, x, y = (a.astype(np.float32) for a in (matrix, bias, means, x, y))
     own = (x @ matrix.T + bias).argmax(axis=1)
@@ -56,7 +57,9 @@ def trained_on_moved(
         gradients = {"weights": by_scores.T @ entering, "added": by_scores.sum(axis=0)}
         rate = RATE * (1 + np.cos(np.pi * step / STEPS)) / 2
         optimizer.step(student, gradients, masks, rate)
-    return student["weights"].astype(np.float64), student["added"].astype(np.float64)
+    trained, moved = (student[name].astype(np.float64) for name in ("weights", "added"))
+    lacking = (x @ matrix.T + bias).mean() - (y @ trained.T + moved).mean()
+    return trained, moved + lacking
 
 
 def _softmax(scores: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ from onnx_unipts.reconstruction.class_scores import (
     rows_needed,
     scoring_layers,
 )
-from onnx_unipts.reconstruction.class_training import affordable, trained_on_moved
+from onnx_unipts.reconstruction.class_training import is_too_large, trained_on_moved
 from onnx_unipts.reconstruction.downstream import Downstream, find_downstream
 from onnx_unipts.reconstruction.downstream_fit import fitted_downstream
 from onnx_unipts.reconstruction.least_squares import (
@@ -51,9 +51,9 @@ class LayerFit:
     """
 
     def __init__(
-        self, student: Student, runs: Iterable[Tensors], cores: int, search_masks: bool
+        self, student: Student, runs: Iterable[Sequence[Tensors]], cores: int, search_masks: bool
     ) -> None:
-        """Fit on ``runs``, what dense model and student are fed.
+        """Fit on ``runs``, what dense model and student are fed: see `fitting_runs`.
 
         With ``search_masks`` masks are those of `chosen_support` if better.
         """
@@ -72,7 +72,7 @@ class LayerFit:
         layer, dense = self.layers[name], self._student.dense[name]
         search = self._search(name, layer, int(mask.sum())) if self._search_masks else None
         if name in self.scoring:
-            train = trained_on_moved if affordable(layer.matrix(dense)[0]) else None
+            train = None if is_too_large(layer.matrix(dense)[0]) else trained_on_moved
             positions = self._positions(name, layer, tensors) if search or train else None
             rows = self._rows(name, layer, tensors)
             return self._scores(name, mask, rows, search, positions, train=train)
@@ -131,7 +131,7 @@ class LayerFit:
         self,
         name: str,
         mask: np.ndarray,
-        rows: tuple[np.ndarray, np.ndarray],
+        rows: tuple[np.ndarray, np.ndarray, int],
         search: Search | None = None,
         positions: np.ndarray | None = None,
         priors: Sequence[Prior] = SCORES_PRIORS,
@@ -158,12 +158,17 @@ class LayerFit:
 
     def _rows(
         self, name: str, layer: LinearLayer, tensors: Tensors
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return rows (rows, K) that enter ``layer`` in dense model and student."""
+    ) -> tuple[np.ndarray, np.ndarray, int]:
+        """Return rows (rows, K) that enter ``layer`` in dense model and student.
+
+        And how many come before those that are held out.
+        """
         most = rows_needed(self._student.dense[self.scoring[name]].size)
         rows = self._walk.rows(name, layer, tensors, most)
-        x, y = (np.concatenate(part, axis=1)[0] for part in (rows.dense, rows.sparse))
-        return x, y
+        held_out = np.concatenate(rows.held_out)
+        order = np.argsort(held_out, kind="stable")
+        x, y = (np.concatenate(part, axis=1)[0][order] for part in (rows.dense, rows.sparse))
+        return x, y, int(np.count_nonzero(~held_out))
 
     def _positions(self, name: str, layer: LinearLayer, tensors: Tensors) -> np.ndarray | None:
         """Return rows of the student that ``layer`` takes the mean of, None where there are none.

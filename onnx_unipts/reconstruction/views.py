@@ -42,22 +42,29 @@ def fitting_views(data: CalibrationData, multiplications: int, augment: bool) ->
 
 def fitting_runs(
     student: Student, data: CalibrationData, views: int = 1
-) -> Iterator[Mapping[str, np.ndarray]]:
-    """Yield what single runs of the student are fed: all ``views`` of a batch after each other.
+) -> Iterator[tuple[Mapping[str, np.ndarray], ...]]:
+    """Yield what the student is fed: of every run its ``views``, the samples as they are first.
 
-    In one shuffled order, always the same. A last incomplete batch is left out unless it is the
-    only one.
+    In one shuffled order, always the same, in batches of about the same size.
     """
     samples = fitting_samples(data)
     rng = np.random.default_rng(0)
     order = rng.permutation(len(data))[:samples]
-    size = student.divided(min(BATCH, samples))
+    size = _batch_size(student, samples)
     for start in range(0, samples - size + 1, size):
         indices = order[start : start + size]
-        yield from student.batching.runs(data.batch(indices))
-        for _ in range(views - 1):
-            yield from student.batching.runs(data.zoomed(indices, rng))
+        seen = [data.batch(indices)]
+        seen += [data.zoomed(indices, rng) for _ in range(views - 1)]
+        yield from zip(*map(student.batching.runs, seen), strict=True)
+
+
+def _batch_size(student: Student, samples: int) -> int:
+    """Return the size of batches of which as few as memory allows hold nearly all samples."""
+    size = samples // -(-samples // student.divided(BATCH))
+    whole = student.batching.size or 1
+    return max(size - size % whole, min(whole, samples))
 
 
 def _affordable(data: CalibrationData) -> int:
+    """Return how many samples there is memory for."""
     return max(MEMORY // data.sample_bytes, 1)

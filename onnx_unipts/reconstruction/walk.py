@@ -81,17 +81,21 @@ class Walk:
     as it has layers.
     """
 
-    def __init__(self, student: Student, runs: Sequence[Values], cores: int) -> None:
-        """``runs`` is what dense model and student are fed, as `fitting_runs` gives it."""
-        self._dense, self._cores = student.dense, cores
+    def __init__(self, student: Student, runs: Sequence[Sequence[Values]], cores: int) -> None:
+        """``runs`` is what dense model and student are fed: of each run its views.
+
+        See `fitting_runs`.
+        """
+        self._dense, self._cores, first = student.dense, cores, runs[0][0]
         model = normalization.with_batch_statistics(student.model, student.normalizations)
         self._model = model
-        self._parameters = {str(v.name): v for v in model.graph.inputs if v.name not in runs[0]}
+        self._parameters = {str(v.name): v for v in model.graph.inputs if v.name not in first}
         self._places = {node: place for place, node in enumerate(model.graph)}
-        self._lives = _lives(model.graph, list(runs[0]))
-        self._samples = student.batching.size or len(next(iter(runs[0].values())))
-        # What is known in the dense model and in the student, of each run, where the walk is.
-        self._known = [(run, run) for run in runs]
+        self._lives = _lives(model.graph, list(first))
+        self._samples = student.batching.size or len(next(iter(first.values())))
+        # What is known in the dense model and in the student, of each view, where the walk is.
+        self._known = [(view, view) for run in runs for view in run]
+        self._views = len(runs[0])
 
     def moments(
         self, name: str, layer: LinearLayer, tensors: Mapping[str, np.ndarray]
@@ -185,7 +189,7 @@ class Walk:
         """Return how many of the ``rows`` of a run, ordered by sample, are not held out."""
         if self._samples >= HELD_OUT:
             return rows - rows // HELD_OUT
-        return 0 if number % HELD_OUT == HELD_OUT - 1 else rows
+        return 0 if number // self._views % HELD_OUT == HELD_OUT - 1 else rows
 
     def _session(self, reached: Sequence[str], wanted: Sequence[str]) -> Any:
         """Return a session of what lies between values; None where all ``wanted`` is reached."""
