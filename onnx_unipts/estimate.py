@@ -15,6 +15,7 @@ from onnx_unipts.course import POINTS
 from onnx_unipts.course import SAMPLES as COURSE_SAMPLES
 from onnx_unipts.evaluation import run_samples
 from onnx_unipts.fit_cost import (
+    fit_bytes,
     fit_seconds,
     mask_search_seconds,
     sample_multiplications,
@@ -166,8 +167,11 @@ def _memory(job: Job, searching: bool) -> int:
     weights = sum(weight.count for weight in job.weights) * FLOAT_BYTES
     steps = job.adaptation if searching else job.recipe.training.epochs
     size = job.recipe.training.batch_size if steps else 1
-    values = _values_per_sample(job) * FLOAT_BYTES * size
-    return round(_resident() + WEIGHT_COPIES * weights + ACTIVATION_COPIES * values)
+    values = _values_per_sample(job) * FLOAT_BYTES
+    trained = ACTIVATION_COPIES * values * size
+    fits = job.recipe.training.reconstruction and not searching
+    fitted = fit_bytes(job, values) if fits else 0
+    return round(_resident() + WEIGHT_COPIES * weights + max(trained, fitted))
 
 
 def _values_per_sample(job: Job) -> int:

@@ -10,8 +10,15 @@ from onnx_unipts.graph.cost import multiplications
 from onnx_unipts.job import Job
 from onnx_unipts.reconstruction.support import is_too_large
 from onnx_unipts.reconstruction.views import fitting_samples, fitting_views
+from onnx_unipts.reconstruction.walk import MEMORY as WALK_MEMORY
 
-__all__ = ["fit_seconds", "mask_search_seconds", "sample_multiplications", "views_to_fit"]
+__all__ = [
+    "fit_bytes",
+    "fit_seconds",
+    "mask_search_seconds",
+    "sample_multiplications",
+    "views_to_fit",
+]
 
 # The operators whose weights are fitted.
 FITTED = ("Conv", "Gemm", "MatMul")
@@ -34,6 +41,16 @@ def fit_seconds(job: Job, once: float, views: int = 1) -> float:
     """
     walked = WALKED * once * fitting_samples(job.data) * views
     return walked + SOLVED * sum(count * inputs for count, inputs in _layers(job))
+
+
+def fit_bytes(job: Job, values: int) -> int:
+    """Return about how many bytes one fit takes: all samples, and what lies between two layers.
+
+    ``values`` is how many bytes the nodes of the model put out for a sample. What lies between
+    layers is there twice, as it comes from a process of its own.
+    """
+    samples = fitting_samples(job.data) * views_to_fit(job)
+    return samples * job.data.sample_bytes + 2 * min(2 * samples * values, WALK_MEMORY)
 
 
 def mask_search_seconds(job: Job) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from small_networks import classifier, images, saved
 
@@ -143,6 +144,15 @@ def test_parts_of_few_images_are_looked_at_as_well(tmp_path: Path):
     assert [fit_cost.views_to_fit(each) for each in (job, same)] == [3, 1]
     parts = fit_seconds(job, 0.01, 3) - fit_seconds(job, 0.01)
     assert parts == pytest.approx(2 * 64 * fit_cost.WALKED * 0.01)
+
+
+def test_samples_of_a_fit_take_memory(tmp_path: Path):
+    fitting, not_fitting = (job_of(tmp_path, 1024, reconstruction=on) for on in (True, False))
+    for each in (fitting, not_fitting):
+        large = np.broadcast_to(np.float32(0), (1024, 3, 256, 256))
+        each.data = CalibrationData({"x": ArrayColumn(large)}, description="arrays")
+    more = estimate._memory(fitting, False) - estimate._memory(not_fitting, False)
+    assert 800e6 < more < 2e9
 
 
 def test_what_the_whole_model_takes_limits_the_samples(tmp_path: Path):
