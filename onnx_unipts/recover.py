@@ -225,11 +225,8 @@ def _start(
     """
     settings = job.recipe.training
     pruned = _pruned(student, kept)
-    searched = settings.reconstruction and job.searches_masks
-    large = [name for name in unsearched_layers(student) if kept[name] < student.dense[name].size]
-    if searched and large:
-        names = ", ".join(large)
-        job.progress.message(f"too large for the search of masks, which stay by magnitude: {names}")
+    if settings.reconstruction and job.searches_masks:
+        _name_unsearched(job, student, kept)
     if settings.reconstruction and settings.epochs == 0:
         tensors, fitted = _fitted(job, student, kept, job.data)
         if fitted.untrained:
@@ -247,6 +244,13 @@ def _start(
     if not job.synthetic:
         tensors, fitted = _fitted(job, student, kept, job.data)
     return tensors, [fitted, pruned]
+
+
+def _name_unsearched(job: Job, student: Student, kept: Kept) -> None:
+    large = [name for name in unsearched_layers(student) if kept[name] < student.dense[name].size]
+    if large:
+        names = ", ".join(large)
+        job.progress.message(f"too large for the search of masks, which stay by magnitude: {names}")
 
 
 def _fitted(
