@@ -25,8 +25,10 @@ __all__ = ["Rows", "Walk"]
 
 # A layer is measured on no more rows than this many times its inputs: deep models are slow to run.
 ROWS_PER_INPUT = 12
-# Where rows themselves are looked at, and not only their moments, no less than so many.
+# Where rows themselves are looked at, and not only their moments, no less than so many, and more
+# for each input: these layers are few inputs wide, and quick to reach.
 LEAST_ROWS = 2048
+LOOKED_AT_PER_INPUT = 48
 # Bytes that the values between two layers may take, of all samples in both models.
 MEMORY = 1 << 29
 
@@ -58,7 +60,9 @@ class Rows:
     def are_enough(self) -> bool:
         """Tell whether further runs may be left out where they take long."""
         count, inputs = sum(map(len, self.held_out)), self.sparse[0].shape[2]
-        return any(map(np.any, self.held_out)) and count >= max(ROWS_PER_INPUT * inputs, LEAST_ROWS)
+        return any(map(np.any, self.held_out)) and count >= max(
+            LOOKED_AT_PER_INPUT * inputs, LEAST_ROWS
+        )
 
     def add(self, x: np.ndarray, y: np.ndarray, seen: int, *beside: np.ndarray) -> None:
         """Add rows of dense model and student, of which those from ``seen`` on are held out."""
