@@ -100,7 +100,7 @@ def test_what_a_sum_broadcasts_is_not_made_up_for(tmp_path: Path):
     student, data = prepared(network(text, tensors), tmp_path, images(16, 0, 6, 6))
     layers = linear_layers(student)
     assert find_downstream(student, layers)["v"].added
-    steps = walk.Walk(student, [data.batch(np.arange(16))], 1)
+    steps = walk.Walk(student, [(data.batch(np.arange(16)),)], 1)
     added = find_downstream(student, layers)["v"].added
     assert not steps.rows("v", layers["v"], student.dense, 1000, added).dense_beside
 

@@ -26,7 +26,7 @@ __all__ = ["Rows", "Walk"]
 # A layer is measured on no more rows than this many times its inputs: deep models are slow to run.
 ROWS_PER_INPUT = 12
 # Where rows themselves are looked at, and not only their moments, no less than so many, and more
-# for each input: these layers are few inputs wide, and quick to reach.
+# for each input: such layers have few inputs, and are quick to reach.
 LEAST_ROWS = 2048
 LOOKED_AT_PER_INPUT = 48
 # Bytes that the values between two layers may take, of all samples in both models.
