@@ -8,6 +8,7 @@ import numpy as np
 
 from onnx_unipts.graph.cost import multiplications
 from onnx_unipts.job import Job
+from onnx_unipts.reconstruction.layer_fit import ROWS_MEMORY
 from onnx_unipts.reconstruction.support import is_too_large
 from onnx_unipts.reconstruction.views import fitting_samples, fitting_views
 from onnx_unipts.reconstruction.walk import MEMORY as WALK_MEMORY
@@ -30,6 +31,8 @@ WALKED = 25.0
 # Measured together: 1.6e-8 on MobileNetV2, 1.8e-8 on ResNet-20.
 SOLVED = 1e-8
 CHOSEN = 7e-9
+# Arrays as large as the rows of a layer that there are at once.
+ROWS_COPIES = 5
 
 
 def fit_seconds(job: Job, once: float, views: int = 1) -> float:
@@ -44,13 +47,15 @@ def fit_seconds(job: Job, once: float, views: int = 1) -> float:
 
 
 def fit_bytes(job: Job, values: int) -> int:
-    """Return about how many bytes one fit takes: all samples, and what lies between two layers.
+    """Return about how many bytes one fit takes: what lies between two layers, and rows of one.
 
     ``values`` is how many bytes the nodes of the model put out for a sample. What lies between
-    layers is there twice, as it comes from a process of its own.
+    layers is there twice, as it comes from a process of its own; rows are those of both models, and
+    what comes of them.
     """
     samples = fitting_samples(job.data) * views_to_fit(job)
-    return samples * job.data.sample_bytes + 2 * min(2 * samples * values, WALK_MEMORY)
+    walked = 2 * samples * values
+    return 2 * min(walked, WALK_MEMORY) + ROWS_COPIES * min(walked // 2, ROWS_MEMORY)
 
 
 def mask_search_seconds(job: Job) -> float:

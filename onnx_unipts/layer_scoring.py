@@ -10,7 +10,7 @@ from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.distance import DivergenceFromDense
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.job import Job
-from onnx_unipts.reconstruction import LayerFit, fitting_runs
+from onnx_unipts.reconstruction import FittingRuns, LayerFit
 from onnx_unipts.reconstruction.held_out import HELD_OUT
 from onnx_unipts.student import Student
 
@@ -70,7 +70,7 @@ class LayerScorer:
         looked at depends on the way there, and a resumed run must find the same.
         """
         if self._fit is None or (name in self._fit.layers and name not in self._left):
-            runs = fitting_runs(self._student, self._data[0])
+            runs = FittingRuns(self._student, self._data[0])
             self._fit = LayerFit(self._student, runs, self._job.cores, search_masks=False)
             self._left = list(self._fit.layers)
         if name not in self._fit.layers:

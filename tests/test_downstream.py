@@ -26,6 +26,7 @@ from onnx_unipts.reconstruction import (
 from onnx_unipts.reconstruction.downstream import Downstream, find_downstream
 from onnx_unipts.reconstruction.downstream_fit import fitted_downstream
 from onnx_unipts.reconstruction.linear_layer import linear_layers
+from onnx_unipts.reconstruction.views import FittingRuns
 from onnx_unipts.reconstruction.walk import Rows
 from onnx_unipts.student import Student, recalibrate
 from onnx_unipts.targets import divergence
@@ -100,7 +101,7 @@ def test_what_a_sum_broadcasts_is_not_made_up_for(tmp_path: Path):
     student, data = prepared(network(text, tensors), tmp_path, images(16, 0, 6, 6))
     layers = linear_layers(student)
     assert find_downstream(student, layers)["v"].added
-    steps = walk.Walk(student, [(data.batch(np.arange(16)),)], 1)
+    steps = walk.Walk(student, FittingRuns(student, data), 1)
     added = find_downstream(student, layers)["v"].added
     assert not steps.rows("v", layers["v"], student.dense, 1000, added).dense_beside
 

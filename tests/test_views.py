@@ -12,8 +12,9 @@ from small_networks import classifier, prepared
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.calibration.data import ArrayColumn
 from onnx_unipts.reconstruction import linear_layers, views
-from onnx_unipts.reconstruction.views import fitting_runs, fitting_samples, fitting_views
+from onnx_unipts.reconstruction.views import FittingRuns, fitting_samples, fitting_views
 from onnx_unipts.reconstruction.walk import Walk
+from onnx_unipts.student import Student
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
 
@@ -36,8 +37,8 @@ def known(data: CalibrationData, multiplications: int, augment: bool = True) -> 
 @pytest.mark.parametrize(
     ("samples", "expected"),
     [
-        (300, (300, 3)),
-        (1024, (1024, 2)),
+        (300, (300, 6)),
+        (1024, (1024, 4)),
         (1025, (1024, 1)),  # more samples say more than parts of the same ones
     ],
 )
@@ -51,8 +52,6 @@ def test_time_and_memory_limit_how_often(monkeypatch: pytest.MonkeyPatch):
     data = data_of(plain_images(300))
     assert known(data, views.MULTIPLICATIONS // 600) == (300, 2)
     assert known(data, views.MULTIPLICATIONS) == (300, 1)
-    monkeypatch.setattr(views, "MEMORY", 600 * data.sample_bytes)
-    assert known(data, 0) == (300, 2)
     monkeypatch.setattr(views, "MEMORY", 200 * data.sample_bytes)
     assert known(data, 0) == (200, 1)
 
@@ -64,10 +63,16 @@ def shaded(count: int) -> np.ndarray:
     return values
 
 
+def runs_of(student: Student, values: np.ndarray, views: int = 3) -> list[list[np.ndarray]]:
+    """The views of each run."""
+    fed = [feeds["x"] for feeds in FittingRuns(student, data_of(values), views)]
+    return [fed[start : start + views] for start in range(0, len(fed), views)]
+
+
 def test_every_run_comes_with_parts_of_its_own_images(tmp_path: Path):
     values = shaded(130)
     student, _ = prepared(classifier(), tmp_path, values[:64])
-    runs = [[view["x"] for view in run] for run in fitting_runs(student, data_of(values), 3)]
+    runs = runs_of(student, values)
     assert [[len(view) for view in run] for run in runs] == [[43] * 3] * 3
     numbers = np.array(runs)[:, :, :, 1, 0, 0]
     np.testing.assert_allclose(numbers[:, 1:], numbers[:, :1].repeat(2, axis=1), atol=1e-3)
@@ -75,8 +80,7 @@ def test_every_run_comes_with_parts_of_its_own_images(tmp_path: Path):
     for first, *parts in runs:
         np.testing.assert_array_equal(first, values[first[:, 1, 0, 0].astype(int)])
         assert not any(np.allclose(first, part) for part in parts)
-    again = [[view["x"] for view in run] for run in fitting_runs(student, data_of(values), 3)]
-    np.testing.assert_array_equal(runs, again)
+    np.testing.assert_array_equal(runs, runs_of(student, values))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +98,7 @@ def test_batches_hold_nearly_all_samples(
 ):
     student, data = prepared(classifier(), tmp_path, plain_images(samples))
     monkeypatch.setattr(type(student), "divided", lambda self, count: min(count, most))
-    assert [len(run["x"]) for (run,) in fitting_runs(student, data)] == sizes
+    assert [len(feeds["x"]) for feeds in FittingRuns(student, data)] == sizes
 
 
 @pytest.mark.parametrize("size", [None, 3])
@@ -104,7 +108,7 @@ def test_what_is_held_out_is_held_out_in_all_views(size: int | None, tmp_path: P
     student.batching = replace(student.batching, size=size)
     student.dense["w1"] = np.zeros_like(student.dense["w1"])
     layers = linear_layers(student)
-    walk = Walk(student, list(fitting_runs(student, data_of(values), 3)), 1)
+    walk = Walk(student, FittingRuns(student, data_of(values), 3), 1)
     rows = walk.rows("w1", layers["w1"], student.dense, 10**6)
     held_out = np.concatenate(rows.held_out)
     # In the middle of a patch, of the channel that parts do not change.

@@ -8,9 +8,10 @@ from onnx_unipts.reconstruction.linear_layer import LinearLayer, linear_layers
 from onnx_unipts.reconstruction.moments import input_moments
 from onnx_unipts.reconstruction.pooling import layer_at_positions
 from onnx_unipts.reconstruction.support import chosen_support, unsearched_layers
-from onnx_unipts.reconstruction.views import fitting_runs, fitting_views
+from onnx_unipts.reconstruction.views import FittingRuns, fitting_views
 
 __all__ = [
+    "FittingRuns",
     "LayerFit",
     "LinearLayer",
     "Moments",
@@ -19,7 +20,6 @@ __all__ = [
     "damped",
     "fitted",
     "fitted_scores",
-    "fitting_runs",
     "fitting_views",
     "input_moments",
     "layer_at_positions",

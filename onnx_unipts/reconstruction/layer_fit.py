@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
@@ -28,7 +28,8 @@ from onnx_unipts.reconstruction.least_squares import (
 from onnx_unipts.reconstruction.linear_layer import LinearLayer, linear_layers
 from onnx_unipts.reconstruction.pooling import layer_at_positions
 from onnx_unipts.reconstruction.support import chosen_support
-from onnx_unipts.reconstruction.walk import LEAST_ROWS, ROWS_PER_INPUT, Walk
+from onnx_unipts.reconstruction.views import FittingRuns
+from onnx_unipts.reconstruction.walk import LEAST_ROWS, ROWS_PER_INPUT, Rows, Walk
 from onnx_unipts.student import Student
 
 __all__ = ["LayerFit"]
@@ -39,7 +40,7 @@ Tensors = Mapping[str, np.ndarray]
 FEW_ITERATIONS = 12
 FEW_PRIORS = (SCORES_PRIORS[0], SCORES_PRIORS[3])
 # Bytes that the rows of a layer may take, in one of the models.
-ROWS_MEMORY = 1 << 27
+ROWS_MEMORY = 1 << 29
 
 
 class LayerFit:
@@ -50,17 +51,15 @@ class LayerFit:
         scoring: those of them that score classes, with the name of their bias.
     """
 
-    def __init__(
-        self, student: Student, runs: Iterable[Sequence[Tensors]], cores: int, search_masks: bool
-    ) -> None:
-        """Fit on ``runs``, what dense model and student are fed: see `fitting_runs`.
+    def __init__(self, student: Student, runs: FittingRuns, cores: int, search_masks: bool) -> None:
+        """Fit on ``runs``, what dense model and student are fed.
 
         With ``search_masks`` masks are those of `chosen_support` if better.
         """
         self.layers = linear_layers(student)
         self.scoring = scoring_layers(student, self.layers)
         self._student, self._search_masks = student, search_masks
-        self._walk = Walk(student, list(runs), cores)
+        self._walk = Walk(student, runs, cores)
         self._downstream = find_downstream(student, self.layers)
 
     def __call__(self, name: str, mask: np.ndarray, tensors: Tensors) -> dict[str, np.ndarray]:
@@ -116,12 +115,15 @@ class LayerFit:
         layer, dense, behind = self.layers[name], self._student.dense, self._downstream[name]
         matrix, norm = layer.matrix(dense[name]), behind.normalization
         added = behind.added if self._walk.made_before(behind.added, name) else ""
-        rows = self._walk.rows(name, layer, tensors, self._most_rows(matrix), added)
-        if behind.added and not rows.dense_beside:
-            behind = Downstream(norm)
-        weights, bias = fitted_downstream(
-            matrix, layer.matrix(mask), rows, behind, dense[norm.scale], dense[norm.bias], search
-        )
+
+        def solve(rows: Rows) -> tuple[np.ndarray, np.ndarray]:
+            made_up_for = rows.dense_beside or not behind.added
+            fit_to = behind if made_up_for else Downstream(norm)
+            scale, bias = dense[norm.scale], dense[norm.bias]
+            return fitted_downstream(matrix, layer.matrix(mask), rows, fit_to, scale, bias, search)
+
+        most = self._most_rows(matrix)
+        weights, bias = self._walk.solved(solve, name, layer, tensors, most, added)
         return {
             name: layer.tensor(weights, dense[name].shape).astype(np.float32),
             norm.bias: bias.astype(np.float32),

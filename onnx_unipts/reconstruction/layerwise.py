@@ -10,7 +10,7 @@ from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.progress import Progress
 from onnx_unipts.reconstruction.layer_fit import LayerFit
-from onnx_unipts.reconstruction.views import fitting_runs
+from onnx_unipts.reconstruction.views import FittingRuns
 from onnx_unipts.student import Student
 
 __all__ = ["reconstruct"]
@@ -39,7 +39,7 @@ def reconstruct(
     """
     tensors = dict(student.dense)
     masks = {n: student.masking.mask(n, tensors[n], kept[n]) for n in student.prunable}
-    fit = LayerFit(student, fitting_runs(student, data, views), cores, search_masks)
+    fit = LayerFit(student, FittingRuns(student, data, views), cores, search_masks)
     others = [name for name in student.prunable if name not in fit.layers]
     for name in others:
         tensors[name] = tensors[name] * masks[name]

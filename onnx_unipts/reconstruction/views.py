@@ -9,22 +9,22 @@ import numpy as np
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.student import Student
 
-__all__ = ["fitting_runs", "fitting_samples", "fitting_views"]
+__all__ = ["FittingRuns", "fitting_samples", "fitting_views"]
 
 SAMPLES = 1024
 BATCH = 64
 # Bytes that samples may take.
 MEMORY = 1 << 30
 # Views of each image, at most: the image itself and parts of it. No more than so many samples in
-# all, nor than take so many multiplications, a minute for each run through the model.
-VIEWS = 3
-VIEWED = 2048
-MULTIPLICATIONS = 1_000_000_000_000
+# all, nor than take so many multiplications, two minutes for each run through the model.
+VIEWS = 6
+VIEWED = 4096
+MULTIPLICATIONS = 2_000_000_000_000
 
 
 def fitting_samples(data: CalibrationData) -> int:
     """Return how many samples layers are fitted to: fewer large ones, so that memory suffices."""
-    return min(len(data), SAMPLES, _affordable(data))
+    return min(len(data), SAMPLES, max(MEMORY // data.sample_bytes, 1))
 
 
 def fitting_views(data: CalibrationData, multiplications: int, augment: bool) -> int:
@@ -36,35 +36,38 @@ def fitting_views(data: CalibrationData, multiplications: int, augment: bool) ->
     samples = fitting_samples(data)
     if not augment or not data.has_images or samples < len(data):
         return 1
-    most = min(VIEWED, _affordable(data), MULTIPLICATIONS // max(multiplications, 1))
+    most = min(VIEWED, MULTIPLICATIONS // max(multiplications, 1))
     return min(max(most // samples, 1), VIEWS)
 
 
-def fitting_runs(
-    student: Student, data: CalibrationData, views: int = 1
-) -> Iterator[tuple[Mapping[str, np.ndarray], ...]]:
-    """Yield what the student is fed: of every run its ``views``, the samples as they are first.
+class FittingRuns:
+    """What the student is fed, made anew whenever it is asked for: `views` times the same samples.
 
-    In one shuffled order, always the same, in batches of about the same size.
+    First as they are, then parts of them. Samples come in one shuffled order, always the same, in
+    runs of about the same size.
     """
-    samples = fitting_samples(data)
-    rng = np.random.default_rng(0)
-    order = rng.permutation(len(data))[:samples]
-    size = _batch_size(student, samples)
-    for start in range(0, samples - size + 1, size):
-        indices = order[start : start + size]
-        seen = [data.batch(indices)]
-        seen += [data.zoomed(indices, rng) for _ in range(views - 1)]
-        yield from zip(*map(student.batching.runs, seen), strict=True)
+
+    def __init__(self, student: Student, data: CalibrationData, views: int = 1) -> None:
+        """See `fitting_views`."""
+        samples = fitting_samples(data)
+        self.views, self._data, self._batching = views, data, student.batching
+        self._order = np.random.default_rng(0).permutation(len(data))[:samples]
+        self._size = min(student.batching.size or _run_size(student, samples), samples)
+
+    def __len__(self) -> int:
+        """Return how often the student runs."""
+        return len(self._order) // self._size * self.views
+
+    def __iter__(self) -> Iterator[Mapping[str, np.ndarray]]:
+        """Yield what each run is fed, by input name."""
+        for number in range(len(self)):
+            run, view = divmod(number, self.views)
+            indices = self._order[run * self._size : (run + 1) * self._size]
+            rng = np.random.default_rng([0, number])
+            batch = self._data.zoomed(indices, rng) if view else self._data.batch(indices)
+            yield from self._batching.runs(batch)
 
 
-def _batch_size(student: Student, samples: int) -> int:
-    """Return the size of batches of which as few as memory allows hold nearly all samples."""
-    size = samples // -(-samples // student.divided(BATCH))
-    whole = student.batching.size or 1
-    return max(size - size % whole, min(whole, samples))
-
-
-def _affordable(data: CalibrationData) -> int:
-    """Return how many samples there is memory for."""
-    return max(MEMORY // data.sample_bytes, 1)
+def _run_size(student: Student, samples: int) -> int:
+    """Return the size of runs of which as few as memory allows hold nearly all samples."""
+    return samples // -(-samples // student.divided(BATCH))

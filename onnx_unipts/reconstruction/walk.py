@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any, TypeVar
 
 import numpy as np
@@ -18,6 +19,7 @@ from onnx_unipts.reconstruction.held_out import HELD_OUT
 from onnx_unipts.reconstruction.least_squares import Moments
 from onnx_unipts.reconstruction.linear_layer import LinearLayer, only_use
 from onnx_unipts.reconstruction.moments import product_of, run_session
+from onnx_unipts.reconstruction.views import FittingRuns
 from onnx_unipts.student import Student
 from onnx_unipts.training.ort import inference_session
 
@@ -28,7 +30,7 @@ ROWS_PER_INPUT = 12
 # Where rows themselves are looked at, and not only their moments, no less than so many, and more
 # for each input: such layers have few inputs, and are quick to reach.
 LEAST_ROWS = 2048
-LOOKED_AT_PER_INPUT = 48
+LOOKED_AT_PER_INPUT = 160
 # Bytes that the values between two layers may take, of all samples in both models.
 MEMORY = 1 << 29
 
@@ -36,6 +38,8 @@ MEMORY = 1 << 29
 Values = Mapping[str, Any]
 # What rows are gathered into.
 Gatherer = TypeVar("Gatherer", "_Sums", "Rows")
+# What is made of them.
+T = TypeVar("T")
 
 
 @dataclass
@@ -85,21 +89,20 @@ class Walk:
     as it has layers.
     """
 
-    def __init__(self, student: Student, runs: Sequence[Sequence[Values]], cores: int) -> None:
-        """``runs`` is what dense model and student are fed: of each run its views.
-
-        See `fitting_runs`.
-        """
-        self._dense, self._cores, first = student.dense, cores, runs[0][0]
+    def __init__(self, student: Student, runs: FittingRuns, cores: int) -> None:
+        """``runs`` is what dense model and student are fed."""
+        self._dense, self._cores, self._runs = student.dense, cores, runs
+        first = next(iter(runs))
         model = normalization.with_batch_statistics(student.model, student.normalizations)
         self._model = model
         self._parameters = {str(v.name): v for v in model.graph.inputs if v.name not in first}
         self._places = {node: place for place, node in enumerate(model.graph)}
         self._lives = _lives(model.graph, list(first))
         self._samples = student.batching.size or len(next(iter(first.values())))
-        # What is known in the dense model and in the student, of each view, where the walk is.
-        self._known = [(view, view) for run in runs for view in run]
-        self._views = len(runs[0])
+        # The names of what is known where the walk is, and their values in dense model and student,
+        # of each run; none while it is what runs are fed.
+        self._reached = list(first)
+        self._known: list[tuple[Values, Values]] = []
 
     def moments(
         self, name: str, layer: LinearLayer, tensors: Mapping[str, np.ndarray]
@@ -110,8 +113,7 @@ class Walk:
         ``name`` is that of the layer's weight. Measured in a process of its own; raises
         `UnsupportedModelError` where the runtime cannot.
         """
-        sums = self._gathered(_Sums(), name, layer, tensors)
-        return sums.seen, sums.held_out
+        return self._solved(_parts, _Sums(), name, layer, tensors)
 
     def rows(
         self,
@@ -125,49 +127,75 @@ class Walk:
 
         The latter has to be made before the layer. Otherwise as `moments`.
         """
-        rows = Rows(-(-most // len(self._known)))
-        return self._gathered(rows, name, layer, tensors, beside)
+        return self.solved(_themselves, name, layer, tensors, most, beside)
+
+    def solved(
+        self,
+        solve: Callable[[Rows], T],
+        name: str,
+        layer: LinearLayer,
+        tensors: Mapping[str, np.ndarray],
+        most: int,
+        beside: str = "",
+    ) -> T:
+        """Return what ``solve`` makes of what `rows` returns.
+
+        In the process that gathers them: they take much memory, which ends with it.
+        """
+        rows = Rows(-(-most // len(self._runs)))
+        return self._solved(solve, rows, name, layer, tensors, beside)
 
     def made_before(self, value: str, name: str) -> bool:
         """Tell whether ``value`` comes, in graph order, before the layer of the weight ``name``."""
         use = only_use(self._parameters[name])
         return use is not None and self._lives.get(value, (math.inf, 0))[0] < self._places[use[0]]
 
-    def _gathered(
+    def _solved(
         self,
+        solve: Callable[[Gatherer], T],
         into: Gatherer,
         name: str,
         layer: LinearLayer,
         tensors: Mapping[str, np.ndarray],
         beside: str = "",
-    ) -> Gatherer:
-        """Walk on to ``layer``; return ``into`` with the rows that enter it."""
+    ) -> T:
+        """Walk on to ``layer``; return what ``solve`` makes of ``into`` with what enters it."""
         use = only_use(self._parameters[name])
         assert use is not None
         place = self._places[use[0]]
         needed = [name for name, (made, used) in self._lives.items() if made < place <= used]
-        into, known = isolated(self._measured, into, layer, tensors, needed, beside)
-        if known is not None:
-            self._known = [
-                (_of(needed, before[0], new[0]), _of(needed, before[1], new[1]))
-                for before, new in zip(self._known, known, strict=True)
-            ]
-        return into
+        found, known = isolated(self._measured, solve, into, layer, tensors, needed, beside)
+        if known is not None and needed != self._reached:
+            self._keep(needed, known)
+        return found
+
+    def _keep(self, needed: Sequence[str], computed: Sequence[tuple[Values, Values]]) -> None:
+        """Go on from the values ``needed``, those ``computed`` and others that were known."""
+        before = self._values() if set(needed) & set(self._reached) else repeat(({}, {}))
+        self._known = [
+            (_of(needed, old[0], new[0]), _of(needed, old[1], new[1]))
+            for old, new in zip(before, computed, strict=False)
+        ]
+        self._reached = list(needed)
+
+    def _values(self) -> Iterator[tuple[Values, Values]]:
+        """Yield of each run what is known in dense model and student."""
+        yield from self._known or ((fed, fed) for fed in self._runs)
 
     def _measured(
         self,
+        solve: Callable[[Gatherer], T],
         into: Gatherer,
         layer: LinearLayer,
         tensors: Mapping[str, np.ndarray],
         needed: Sequence[str],
         beside: str,
-    ) -> tuple[Gatherer, list[tuple[Values, Values]] | None]:
-        """Return ``into`` and, where memory allows, what was computed of ``needed``."""
-        reached = list(self._known[0][0])
-        session = self._session(reached, [*needed, layer.data, *filter(None, [beside])])
+    ) -> tuple[T, list[tuple[Values, Values]] | None]:
+        """Return what ``solve`` makes of ``into`` and, memory allowing, the values ``needed``."""
+        session = self._session(self._reached, [*needed, layer.data, *filter(None, [beside])])
         rng = np.random.default_rng(0)
         computed: list[tuple[Values, Values]] | None = []
-        for number, known in enumerate(self._known):
+        for number, known in enumerate(self._values()):
             place = rng.integers(2**32)
             dense, sparse = (
                 run_session(session, {**t, **values}) if session is not None else {}
@@ -183,17 +211,17 @@ class Walk:
             into.add(x, y, self._seen(number, y.shape[1]), *others)
             if computed is not None:
                 computed.append((dense, sparse))
-                if not _is_kept(dense, 2 * len(self._known)):
+                if not _is_kept(dense, 2 * len(self._runs)):
                     computed = None
             if computed is None and into.are_enough():
                 break
-        return into, computed
+        return solve(into), computed
 
     def _seen(self, number: int, rows: int) -> int:
         """Return how many of the ``rows`` of a run, ordered by sample, are not held out."""
         if self._samples >= HELD_OUT:
             return rows - rows // HELD_OUT
-        return 0 if number // self._views % HELD_OUT == HELD_OUT - 1 else rows
+        return 0 if number // self._runs.views % HELD_OUT == HELD_OUT - 1 else rows
 
     def _session(self, reached: Sequence[str], wanted: Sequence[str]) -> Any:
         """Return a session of what lies between values; None where all ``wanted`` is reached."""
@@ -231,6 +259,14 @@ class _Sums:
         """Add rows (groups, rows, K) of dense model and student, of which the last are held out."""
         self.seen += _moments(x[:, :seen], y[:, :seen])
         self.held_out += _moments(x[:, seen:], y[:, seen:])
+
+
+def _themselves(rows: Rows) -> Rows:
+    return rows
+
+
+def _parts(sums: _Sums) -> tuple[Moments, Moments]:
+    return sums.seen, sums.held_out
 
 
 def _is_beside(value: Any, data: np.ndarray, layer: LinearLayer) -> bool:
