@@ -130,15 +130,15 @@ def _outline(job: Job) -> Problem:
 def _reconstruction_seconds(job: Job, once: float) -> float:
     """Return what it takes to fit layers before training.
 
-    To three of four samples, and where these are real once more, to all of them; only to all of
-    them where no training follows.
+    To three of four samples as they are, and where these are real once more, to all of them and to
+    parts of them; only to these where no training follows.
     """
     settings = job.recipe.training
     if not settings.reconstruction:
         return 0.0
-    fits = 1 if job.synthetic or settings.epochs == 0 else 2
+    fits = [views_to_fit(job)] if job.synthetic or settings.epochs == 0 else [1, views_to_fit(job)]
     searched = mask_search_seconds(job) if job.searches_masks else 0.0
-    return fits * (fit_seconds(job, once, views_to_fit(job)) + searched)
+    return sum(fit_seconds(job, once, views) + searched for views in fits)
 
 
 def _training_seconds(job: Job, once: float) -> float:

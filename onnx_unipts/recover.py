@@ -84,8 +84,10 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
     first = CAREFUL_FROM if fitted or settings.batch_size < SMALLEST_SLICE else 0
 
     def settle(attempt: int, state: Checkpoint, samples: int = RECALIBRATION_SAMPLES) -> Recovery:
-        learner = _learner(student, attempt)
-        augment = settings.augment and learner is student
+        # What was fitted is written with statistics of its own: those it trained with belong to the
+        # weights before.
+        learner = student if fitted else _learner(student, attempt)
+        augment = settings.augment and attempt < CAREFUL_FROM
         return _settled(job, learner, state, kept, augment, samples)
 
     course = Course(
@@ -221,14 +223,15 @@ def _start(
 
     That is, with the statistics that belong to it, and the dense model pruned, with the old ones.
     Where layers are fitted before training, that has to show on samples that they were not fitted
-    to; then they are fitted again, to all that are not made up.
+    to, as they are; then they are fitted again, to all that are not made up, and to parts of them.
     """
     settings = job.recipe.training
     pruned = _pruned(student, kept)
+    views = fitting_views(job.data, student.multiplications, settings.augment)
     if settings.reconstruction and job.searches_masks:
         _name_unsearched(job, student, kept)
     if settings.reconstruction and settings.epochs == 0:
-        tensors, fitted = _fitted(job, student, kept, job.data)
+        tensors, fitted = _fitted(job, student, kept, job.data, views)
         if fitted.untrained:
             job.warn(f"not fitted to its dense outputs: {', '.join(fitted.untrained)}")
         return tensors, [fitted, pruned]
@@ -236,13 +239,13 @@ def _start(
     if not settings.reconstruction:
         return student.tensors, plain
     fitted_to, held_out = job.data.split(max(len(job.data) // HELD_OUT, 1), job.recipe.seed)
-    tensors, fitted = _fitted(job, student, kept, fitted_to)
+    tensors, fitted = _fitted(job, student, kept, fitted_to, views if job.synthetic else 1)
     divergence_of = DivergenceFromDense(job, student, held_out)
     if divergence_of(fitted.tensors) >= min(divergence_of(each.tensors) for each in plain):
         job.progress.message("layers fitted one by one do no better on samples held out: not used")
         return student.tensors, plain
     if not job.synthetic:
-        tensors, fitted = _fitted(job, student, kept, job.data)
+        tensors, fitted = _fitted(job, student, kept, job.data, views)
     return tensors, [fitted, pruned]
 
 
@@ -254,10 +257,9 @@ def _name_unsearched(job: Job, student: Student, kept: Kept) -> None:
 
 
 def _fitted(
-    job: Job, student: Student, kept: Kept, data: CalibrationData
+    job: Job, student: Student, kept: Kept, data: CalibrationData, views: int
 ) -> tuple[dict[str, np.ndarray], Recovery]:
     """The tensors with each layer fitted on ``data``, and what they make without training."""
-    views = fitting_views(job.data, student.multiplications, job.recipe.training.augment)
     tensors, unfitted = reconstruct(
         student, kept, data, job.cores, job.progress, job.searches_masks, views
     )

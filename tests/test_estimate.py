@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from small_networks import classifier, images, saved
 
@@ -141,18 +140,18 @@ def test_parts_of_few_images_are_looked_at_as_well(tmp_path: Path):
     assert fit_cost.views_to_fit(job) == 1
     for each in (job, same):
         each.data = CalibrationData({"x": ArrayColumn(images(64), "nchw")}, description="images")
-    assert [fit_cost.views_to_fit(each) for each in (job, same)] == [3, 1]
+    assert [fit_cost.views_to_fit(each) for each in (job, same)] == [6, 1]
     parts = fit_seconds(job, 0.01, 3) - fit_seconds(job, 0.01)
     assert parts == pytest.approx(2 * 64 * fit_cost.WALKED * 0.01)
 
 
-def test_samples_of_a_fit_take_memory(tmp_path: Path):
+def test_a_fit_takes_memory_up_to_a_bound(tmp_path: Path):
     fitting, not_fitting = (job_of(tmp_path, 1024, reconstruction=on) for on in (True, False))
-    for each in (fitting, not_fitting):
-        large = np.broadcast_to(np.float32(0), (1024, 3, 256, 256))
-        each.data = CalibrationData({"x": ArrayColumn(large)}, description="arrays")
     more = estimate._memory(fitting, False) - estimate._memory(not_fitting, False)
-    assert 800e6 < more < 2e9
+    values = estimate._values_per_sample(fitting) * estimate.FLOAT_BYTES
+    assert 0 < more <= fit_cost.fit_bytes(fitting, values)
+    assert fit_cost.fit_bytes(fitting, 1000) == pytest.approx(9 * 1024 * 1000)
+    assert fit_cost.fit_bytes(fitting, 10**6) == fit_cost.fit_bytes(fitting, 10**9) < 4e9
 
 
 def test_what_the_whole_model_takes_limits_the_samples(tmp_path: Path):

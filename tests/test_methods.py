@@ -12,12 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_networks import classifier, images, perceptron, saved
 
-from onnx_unipts import api
+from onnx_unipts import api, finish, recover
 from onnx_unipts.allocation import ALLOCATORS, Problem
 from onnx_unipts.allocation.problem import History
 from onnx_unipts.allocation.sensitivity import cheapest
 from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.job import Job
 from onnx_unipts.recipe import list_recipes, load_recipe
+from onnx_unipts.student import Student
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
 
@@ -84,6 +86,24 @@ def test_training_goes_on_from_reconstructed_layers(recovery: str, tmp_path: Pat
     )  # fmt: skip
     assert zeros_in(result.output, ("w1", "w2", "w3")) == int(0.7 * 824)
     assert result.report["training"]["steps"] == 6
+
+
+def test_what_was_fitted_is_normalised_by_statistics_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    recalibrated = []
+
+    def finished(job: Job, student: Student, *rest: Any) -> dict[str, np.ndarray]:
+        recalibrated.append(len(student.normalizations))
+        return finish.finished(job, student, *rest)
+
+    monkeypatch.setattr(recover, "finished", finished)
+    api.compress(
+        saved(classifier(), tmp_path), sparsity=0.7, data={"x": images()}, jobs=1,
+        settings=SMALL | {"training.reconstruction": True, "training.epochs": 1},
+    )  # fmt: skip
+    assert len(recalibrated) >= 4  # pruned, fitted twice and trained
+    assert set(recalibrated) == {2}
 
 
 @pytest.mark.parametrize("name", list_recipes())
