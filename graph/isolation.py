@@ -10,9 +10,10 @@ import os
 import pickle
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
-from typing import Any, ParamSpec, TypeVar
+from typing import IO, Any, ParamSpec, TypeVar
 
 from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError
 
@@ -32,18 +33,36 @@ ALIGNMENT = 64
 def isolated(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Return what ``function`` returns, computed in a forked process.
 
-    Arguments are inherited, the result is pickled, its arrays in memory that both processes see.
-    Where processes cannot be forked (Windows, macOS with its system libraries) the function runs in
-    this one.
+    Arguments are inherited; the result is pickled, but for its arrays, which are mapped into this
+    process. Where processes cannot be forked (Windows, macOS with its system libraries) the
+    function runs in this one.
 
     Raises the function's own error if it is an `OnnxUniptsError`; `UnsupportedModelError` in its
     place for any other, and where the process is ended by a signal or does not end in half an hour.
     """
     if sys.platform != "linux":
         return _translated(function, *args, **kwargs)
+    with _shared_file() as shared:
+        result, error = _answered(shared.fileno(), function, args, kwargs)
+    if error is not None:
+        raise error
+    answer: T = result
+    return answer
+
+
+def _shared_file() -> IO[bytes]:
+    """Return a file without a name, in memory where Python was built for that."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("answer"), "w+b")
+    return tempfile.TemporaryFile()
+
+
+def _answered(
+    shared: int, function: Callable[..., Any], args: tuple, kwargs: dict[str, Any]
+) -> tuple[Any, OnnxUniptsError | None]:
+    """Return result and error of ``function``, whose arrays lie in the file ``shared``."""
     context: Any = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    shared = os.memfd_create("answer")
     asked = (sender, shared, function, args, kwargs)
     process = context.Process(target=_answer, args=asked, daemon=False)
     process.start()
@@ -52,7 +71,6 @@ def isolated(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         if not receiver.poll(TIMEOUT_SECONDS):
             raise UnsupportedModelError(f"it did not end within {TIMEOUT_SECONDS:g} seconds")
         pickled, sizes = receiver.recv()
-        result, error = pickle.loads(pickled, buffers=_mapped(shared, sizes))
     except EOFError:
         process.join(LAST_BREATH_SECONDS)
         raise UnsupportedModelError(cause_of_death(process.exitcode)) from None
@@ -60,10 +78,9 @@ def isolated(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         process.kill()
         process.join()
         receiver.close()
-        os.close(shared)
-    if error is not None:
-        raise error
-    answer: T = result
+    answer: tuple[Any, OnnxUniptsError | None] = pickle.loads(
+        pickled, buffers=_mapped(shared, sizes)
+    )
     return answer
 
 
@@ -75,10 +92,13 @@ def cause_of_death(code: int | None) -> str:
 
 
 def _mapped(shared: int, sizes: Sequence[int]) -> list[memoryview]:
-    """Return the buffers of so many bytes that lie one behind the other in ``shared``."""
+    """Return the buffers of so many bytes that lie one behind the other in ``shared``, as copies.
+
+    Pages are copied where they are written to. All end with the last one.
+    """
     starts = [0, *itertools.accumulate(map(_aligned, sizes))]
     if not starts[-1]:
-        return [memoryview(b"")] * len(sizes)
+        return [memoryview(bytearray())] * len(sizes)
     whole = memoryview(mmap.mmap(shared, starts[-1], flags=mmap.MAP_PRIVATE))
     return [whole[start : start + size] for start, size in zip(starts, sizes, strict=False)]
 

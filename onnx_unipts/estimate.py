@@ -130,8 +130,8 @@ def _outline(job: Job) -> Problem:
 def _reconstruction_seconds(job: Job, once: float) -> float:
     """Return what it takes to fit layers before training.
 
-    To three of four samples as they are, and where these are real once more, to all of them and to
-    parts of them; only to these where no training follows.
+    Real samples: three of four, as they are, then all with parts of them; only the latter where no
+    training follows. Made-up ones: three of four with parts of them.
     """
     settings = job.recipe.training
     if not settings.reconstruction:

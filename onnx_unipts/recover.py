@@ -68,8 +68,8 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
     """Train; more carefully again where that leads away from the dense model.
 
     The last attempts, and all where layers were fitted or batches are too small to normalise by,
-    train the pruned model as it would be written untrained: with its statistics, and on its outputs
-    alone.
+    train the pruned model as it would be written untrained: with its statistics, which are measured
+    again in the end if layers were fitted, and on its outputs alone.
     """
     settings = job.recipe.training
     start, untrained = _start(job, student, kept)
@@ -86,7 +86,7 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
     def settle(attempt: int, state: Checkpoint, samples: int = RECALIBRATION_SAMPLES) -> Recovery:
         # What was fitted is written with statistics of its own: those it trained with belong to the
         # weights before.
-        learner = student if fitted else _learner(student, attempt)
+        learner = student if fitted and best is untrained[0] else _learner(student, attempt)
         augment = settings.augment and attempt < CAREFUL_FROM
         return _settled(job, learner, state, kept, augment, samples)
 
@@ -223,7 +223,8 @@ def _start(
 
     That is, with the statistics that belong to it, and the dense model pruned, with the old ones.
     Where layers are fitted before training, that has to show on samples that they were not fitted
-    to, as they are; then they are fitted again, to all that are not made up, and to parts of them.
+    to. Those that are not made up are seen as they are for that, and then layers are fitted again,
+    to all of them and to parts of them.
     """
     settings = job.recipe.training
     pruned = _pruned(student, kept)
@@ -232,8 +233,7 @@ def _start(
         _name_unsearched(job, student, kept)
     if settings.reconstruction and settings.epochs == 0:
         tensors, fitted = _fitted(job, student, kept, job.data, views)
-        if fitted.untrained:
-            job.warn(f"not fitted to its dense outputs: {', '.join(fitted.untrained)}")
+        _name_unfitted(job, fitted)
         return tensors, [fitted, pruned]
     plain = [_settled(job, student, Checkpoint(0, dict(student.tensors)), kept), pruned]
     if not settings.reconstruction:
@@ -246,7 +246,13 @@ def _start(
         return student.tensors, plain
     if not job.synthetic:
         tensors, fitted = _fitted(job, student, kept, job.data, views)
+    _name_unfitted(job, fitted)
     return tensors, [fitted, pruned]
+
+
+def _name_unfitted(job: Job, fitted: Recovery) -> None:
+    if fitted.untrained:
+        job.warn(f"not fitted to its dense outputs: {', '.join(fitted.untrained)}")
 
 
 def _name_unsearched(job: Job, student: Student, kept: Kept) -> None:

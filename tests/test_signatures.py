@@ -400,13 +400,19 @@ def test_errors_and_results_come_out_of_the_process():
         isolated(_misused)
 
 
-def test_arrays_come_out_of_the_process_and_are_those_of_this_one():
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_arrays_come_out_of_the_process_and_are_those_of_this_one(
+    in_memory: bool, monkeypatch: pytest.MonkeyPatch
+):
+    if not in_memory:  # as in Pythons built for old systems
+        monkeypatch.delattr(os, "memfd_create", raising=False)
     made = [np.arange(5, dtype=np.uint8), np.ones((2, 3)), np.zeros(0, np.float32), np.float32(2)]
     whole, part, empty, number = isolated(lambda: made)
     np.testing.assert_array_equal(whole, made[0])
     np.testing.assert_array_equal(part, made[1])
     assert (empty.shape, empty.dtype, number) == ((0,), np.float32, 2)
     assert part.flags.aligned
+    assert empty.flags.writeable
     isolated(part.fill, 7)  # in another process, whose copy it is
     part += 1
     np.testing.assert_array_equal(part, np.full((2, 3), 2.0))

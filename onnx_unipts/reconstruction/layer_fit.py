@@ -66,7 +66,7 @@ class LayerFit:
         """Return the weight called ``name``, zero where ``mask`` is False, and biases if fitted.
 
         ``tensors`` are the student's, those of all layers before as they are to be. Raises
-        `UnsupportedModelError` where the runtime cannot run these.
+        `UnsupportedModelError` where the runtime cannot run these, or memory does not suffice.
         """
         layer, dense = self.layers[name], self._student.dense[name]
         search = self._search(name, layer, int(mask.sum())) if self._search_masks else None

@@ -34,8 +34,8 @@ def reconstruct(
 
     Masks are those of the student's masking, or with ``search_masks`` those of `chosen_support`,
     with as many kept, wherever these do better on samples held out. Of images, ``views`` are looked
-    at: as they are, and parts of them. Where the runtime cannot run what comes before a layer, it
-    is pruned only.
+    at: as they are, and parts of them. Where what comes before a layer cannot be run, or memory
+    does not suffice to fit it, it is pruned only.
     """
     tensors = dict(student.dense)
     masks = {n: student.masking.mask(n, tensors[n], kept[n]) for n in student.prunable}

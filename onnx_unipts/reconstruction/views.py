@@ -13,7 +13,7 @@ __all__ = ["FittingRuns", "fitting_samples", "fitting_views"]
 
 SAMPLES = 1024
 BATCH = 64
-# Bytes that samples may take.
+# Bytes that samples may take, one view of each.
 MEMORY = 1 << 30
 # Views of each image, at most: the image itself and parts of it. No more than so many samples in
 # all, nor than take so many multiplications, two minutes for each run through the model.
@@ -23,7 +23,7 @@ MULTIPLICATIONS = 2_000_000_000_000
 
 
 def fitting_samples(data: CalibrationData) -> int:
-    """Return how many samples layers are fitted to: fewer large ones, so that memory suffices."""
+    """Return how many samples layers are fitted to: fewer where one takes many bytes."""
     return min(len(data), SAMPLES, max(MEMORY // data.sample_bytes, 1))
 
 
@@ -41,14 +41,14 @@ def fitting_views(data: CalibrationData, multiplications: int, augment: bool) ->
 
 
 class FittingRuns:
-    """What the student is fed, made anew whenever it is asked for: `views` times the same samples.
+    """What the student is fed, made anew whenever it is asked for.
 
-    First as they are, then parts of them. Samples come in one shuffled order, always the same, in
-    runs of about the same size.
+    Samples come in one shuffled order, always the same, in runs of one size; each run comes `views`
+    times in a row, first with its samples as they are, then with parts of them.
     """
 
     def __init__(self, student: Student, data: CalibrationData, views: int = 1) -> None:
-        """See `fitting_views`."""
+        """``views`` of each sample are there: see `fitting_views`."""
         samples = fitting_samples(data)
         self.views, self._data, self._batching = views, data, student.batching
         self._order = np.random.default_rng(0).permutation(len(data))[:samples]

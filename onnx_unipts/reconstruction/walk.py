@@ -173,7 +173,7 @@ class Walk:
         """Go on from the values ``needed``, those ``computed`` and others that were known."""
         before = self._values() if set(needed) & set(self._reached) else repeat(({}, {}))
         self._known = [
-            (_of(needed, old[0], new[0]), _of(needed, old[1], new[1]))
+            (_carried(needed, old[0], new[0]), _carried(needed, old[1], new[1]))
             for old, new in zip(before, computed, strict=False)
         ]
         self._reached = list(needed)
@@ -211,7 +211,7 @@ class Walk:
             into.add(x, y, self._seen(number, y.shape[1]), *others)
             if computed is not None:
                 computed.append((dense, sparse))
-                if not _is_kept(dense, 2 * len(self._runs)):
+                if not _is_kept(_of(needed, known[0], dense), 2 * len(self._runs)):
                     computed = None
             if computed is None and into.are_enough():
                 break
@@ -281,6 +281,11 @@ def _moments(x: np.ndarray, y: np.ndarray) -> Moments:
 
 def _of(names: Sequence[str], before: Values, new: Values) -> Values:
     return {name: new[name] if name in new else before[name] for name in names}
+
+
+def _carried(names: Sequence[str], before: Values, new: Values) -> Values:
+    """Return the same; what was known is copied, so that the memory it came in can end."""
+    return {name: new[name] if name in new else before[name].copy() for name in names}
 
 
 def _is_kept(values: Values, times: int) -> bool:
