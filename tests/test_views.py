@@ -103,7 +103,7 @@ def test_batches_hold_nearly_all_samples(
 
 @pytest.mark.parametrize("size", [None, 3])
 def test_what_is_held_out_is_held_out_in_all_views(size: int | None, tmp_path: Path):
-    values = shaded(48)
+    values = shaded(50)  # not in threes
     student, _ = prepared(classifier(), tmp_path, values)
     student.batching = replace(student.batching, size=size)
     student.dense["w1"] = np.zeros_like(student.dense["w1"])

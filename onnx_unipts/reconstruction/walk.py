@@ -220,7 +220,7 @@ class Walk:
     def _seen(self, number: int, rows: int) -> int:
         """Return how many of the ``rows`` of a run, ordered by sample, are not held out."""
         if self._samples >= HELD_OUT:
-            return rows - rows // HELD_OUT
+            return rows * (self._samples - self._samples // HELD_OUT) // self._samples
         return 0 if number // self._runs.views % HELD_OUT == HELD_OUT - 1 else rows
 
     def _session(self, reached: Sequence[str], wanted: Sequence[str]) -> Any:
