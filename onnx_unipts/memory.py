@@ -1,4 +1,4 @@
-"""The memory of this process: its peak, and giving back what is free again."""
+"""The memory of this process and of those that it ran: its peak, and giving back what is free."""
 
 from __future__ import annotations
 
@@ -29,15 +29,27 @@ def give_back() -> None:
 
 
 def peak_memory() -> int:
-    """Return the largest resident size of this process so far in bytes, 0 where it is not known."""
+    """Return the largest resident size so far, in bytes, of this process or one that it ran.
+
+    What these share with it counts as theirs, too. 0 where it is not known.
+    """
+    return max(_own_peak(), _largest("RUSAGE_CHILDREN"))
+
+
+def _own_peak() -> int:
     # What getrusage says may be the size of the process that started this one.
     status = Path("/proc/self/status")
     if status.is_file():
         lines = (line.split() for line in status.read_text(encoding="ascii").splitlines())
         return next((int(words[1]) * 1024 for words in lines if words[0] == "VmHWM:"), 0)
+    return _largest("RUSAGE_SELF")
+
+
+def _largest(whose: str) -> int:
+    """Return what getrusage(2) says is the largest resident size of ``whose``, 0 on Windows."""
     try:
         import resource
-    except ImportError:  # Windows
+    except ImportError:
         return 0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = resource.getrusage(getattr(resource, whose)).ru_maxrss
     return int(peak) if sys.platform == "darwin" else int(peak) * 1024

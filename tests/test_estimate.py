@@ -154,6 +154,16 @@ def test_a_fit_takes_memory_up_to_a_bound(tmp_path: Path):
     assert fit_cost.fit_bytes(fitting, 10**6) == fit_cost.fit_bytes(fitting, 10**9) < 6e9
 
 
+def test_measuring_statistics_takes_a_batch_for_each_core(tmp_path: Path):
+    job = job_of(tmp_path, 512)
+    once = estimate._built_bytes(job, 1000)
+    assert once == pytest.approx(estimate.OBSERVED * 1000 * 128)
+    job.cores = 2
+    assert estimate._built_bytes(job, 1000) == 2 * once
+    job.cores = 64
+    assert estimate._built_bytes(job, 1000) == 4 * once  # no more batches than that
+
+
 def test_what_the_whole_model_takes_limits_the_samples(tmp_path: Path):
     job = job_of(tmp_path)
     assert fit_cost.sample_multiplications(job) == 64 * (216 + 576) + 32

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -416,6 +418,19 @@ def test_arrays_come_out_of_the_process_and_are_those_of_this_one(
     isolated(part.fill, 7)  # in another process, whose copy it is
     part += 1
     np.testing.assert_array_equal(part, np.full((2, 3), 2.0))
+
+
+def test_the_peak_of_memory_is_also_that_of_processes_that_ran():
+    text = """
+import numpy as np
+from onnx_unipts.graph.isolation import isolated
+from onnx_unipts.memory import peak_memory
+before = peak_memory()
+isolated(lambda: float(np.ones(1 << 25).sum()))
+print((peak_memory() - before) >> 20)
+"""
+    found = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=True)
+    assert 200 < int(found.stdout) < 400
 
 
 def _misused() -> None:

@@ -51,7 +51,7 @@ class Report:
         measured: ``latency``, ``load`` and ``memory`` of the dense and the written file, see
             `onnx_unipts.measurement`; what was not measured is missing.
         runtimes: which runtimes gain from the zeros, a sentence each.
-        memory_peak_bytes: the largest resident size of the process.
+        memory_peak_bytes: the largest resident size of the process, or of one that it ran.
         eliminated: the dead channels that were removed; None where they were to stay.
         storage: how the file stores the weights, see `storage_facts`.
         quantization: what was quantised, see `quantization_facts`; empty where nothing was.
