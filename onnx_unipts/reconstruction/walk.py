@@ -173,7 +173,7 @@ class Walk:
         """Go on from the values ``needed``, those ``computed`` and others that were known."""
         before = self._values() if set(needed) & set(self._reached) else repeat(({}, {}))
         self._known = [
-            (_carried(needed, old[0], new[0]), _carried(needed, old[1], new[1]))
+            (_of(needed, old[0], new[0]), _of(needed, old[1], new[1]))
             for old, new in zip(before, computed, strict=False)
         ]
         self._reached = list(needed)
@@ -211,7 +211,7 @@ class Walk:
             into.add(x, y, self._seen(number, y.shape[1]), *others)
             if computed is not None:
                 computed.append((dense, sparse))
-                if not _is_kept(_of(needed, known[0], dense), 2 * len(self._runs)):
+                if not _is_kept([both[0][each] for each in needed], 2 * len(self._runs)):
                     computed = None
             if computed is None and into.are_enough():
                 break
@@ -280,20 +280,15 @@ def _moments(x: np.ndarray, y: np.ndarray) -> Moments:
 
 
 def _of(names: Sequence[str], before: Values, new: Values) -> Values:
-    return {name: new[name] if name in new else before[name] for name in names}
-
-
-def _carried(names: Sequence[str], before: Values, new: Values) -> Values:
-    """Return the same; what was known is copied, so that the memory it came in can end."""
+    """Return what is ``new`` of ``names``; others are copied, so that their memory can end."""
     return {name: new[name] if name in new else before[name].copy() for name in names}
 
 
-def _is_kept(values: Values, times: int) -> bool:
+def _is_kept(values: Sequence[Any], times: int) -> bool:
     """Tell whether there is memory for so many ``times`` the ``values``, all of them tensors."""
-    arrays = list(values.values())
-    if not all(isinstance(array, np.ndarray) for array in arrays):
+    if not all(isinstance(value, np.ndarray) for value in values):
         return False
-    return sum(array.nbytes for array in arrays) * times <= MEMORY
+    return sum(value.nbytes for value in values) * times <= MEMORY
 
 
 def _lives(graph: ir.Graph, given: Collection[str]) -> dict[str, tuple[int, int]]:
