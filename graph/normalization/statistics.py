@@ -29,7 +29,7 @@ def with_observed_statistics(model: ir.Model, normalizations: Iterable[Normaliza
             attributes={"epsilon": norm.epsilon, "training_mode": 1, "momentum": 0.0},
             outputs=_statistics_outputs(norm, entering),
         )
-        copy.graph.append(measured)
+        copy.graph.insert_before(node, measured)
         copy.graph.outputs.extend(measured.outputs[1:])
     return copy
 

@@ -113,6 +113,8 @@ def inference_session(
     ``model`` is a serialised model or a path. The path is what models over 2 GB need.
     """
     options = _options(threads)
+    # In the graph's order what measures a value runs beside it, and the value can go.
+    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
