@@ -22,7 +22,7 @@ from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.job import Job
 from onnx_unipts.memory import give_back
-from onnx_unipts.reconstruction import fitting_views, reconstruct, unsearched_layers
+from onnx_unipts.reconstruction import body_of, fitting_views, reconstruct, unsearched_layers
 from onnx_unipts.reconstruction.held_out import HELD_OUT
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.student import Student, batches_of
@@ -49,6 +49,8 @@ QUICK_SAMPLES = 512
 RATES = (1.0, 0.1, 0.01, 0.001)
 CAREFUL_FROM = 2
 PATH = 0.01
+# Of what learns from inner values alone. MobileNetV2, 600 steps: half and twice as much do as well.
+BODY_RATE = 0.001
 
 
 class Recovery(NamedTuple):
@@ -69,7 +71,8 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
 
     The last attempts, and all where layers were fitted or batches are too small to normalise by,
     train the pruned model as it would be written untrained: with its statistics, which are measured
-    again in the end if layers were fitted, and on its outputs alone.
+    again in the end if layers were fitted, and on its outputs alone. Where layers were fitted and
+    one of them scores classes, the first of these learns from inner values instead: see `body_of`.
     """
     settings = job.recipe.training
     start, untrained = _start(job, student, kept)
@@ -82,11 +85,18 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
         return best
     fitted = start is not student.tensors
     first = CAREFUL_FROM if fitted or settings.batch_size < SMALLEST_SLICE else 0
+    careful = _with_its_statistics(student)
+    body = (body_of(student) if fitted else None) or careful
+
+    def learner_of(attempt: int) -> Student:
+        if attempt < CAREFUL_FROM:
+            return student
+        return body if attempt == CAREFUL_FROM else careful
 
     def settle(attempt: int, state: Checkpoint, samples: int = RECALIBRATION_SAMPLES) -> Recovery:
         # What was fitted is written with statistics of its own: those it trained with belong to the
         # weights before.
-        learner = student if fitted and best is untrained[0] else _learner(student, attempt)
+        learner = student if fitted and best is untrained[0] else learner_of(attempt)
         augment = settings.augment and attempt < CAREFUL_FROM
         return _settled(job, learner, state, kept, augment, samples)
 
@@ -95,7 +105,7 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
     )
     reached, resumed = _load_state(run)
     for number in range(max(reached, first), len(RATES)):
-        learner = _learner(student, number)
+        learner = learner_of(number)
         begin = start if learner is student else best.tensors
         course.add(number, Checkpoint(0, dict(begin)))
         state = resumed if resumed is not None and number == reached else _copied(begin)
@@ -103,24 +113,29 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
         recovery = settle(number, state)
         if divergence_of(recovery.tensors) <= min(distances):
             return recovery._replace(untrained=unreached, history=course.of(number))
-        rate = _rate(job, number)
+        rate = _rate(job, number, learner)
         job.warn(f"at a learning rate of {rate:g} training leads away from the dense model")
     return best
 
 
-def _learner(student: Student, attempt: int) -> Student:
-    """Return the student as ``attempt`` trains it: itself, or with statistics that stay."""
-    if attempt < CAREFUL_FROM:
-        return student
+def _with_its_statistics(student: Student) -> Student:
+    """Return the student as it learns from outputs alone, with statistics that stay."""
     return replace(student, normalizations=(), features=())
 
 
-def _rate(job: Job, attempt: int) -> float:
+def _learns_inside(learner: Student) -> bool:
+    """Tell whether inner values are all that ``learner`` learns from."""
+    return not learner.targets
+
+
+def _rate(job: Job, attempt: int, learner: Student) -> float:
     """Return the peak learning rate of ``attempt``."""
     settings = job.recipe.training
     rate = settings.learning_rate * RATES[attempt]
     if attempt < CAREFUL_FROM:
         return rate
+    if _learns_inside(learner):
+        return BODY_RATE
     shorter = RATES[attempt] / RATES[CAREFUL_FROM]
     return max(rate, PATH * shorter / max(settings.steps(len(job.data)), 1))
 
@@ -180,11 +195,15 @@ def _trained(
     if careful := attempt >= CAREFUL_FROM:
         # What is pruned already is not grown back first.
         settings = settings.model_copy(update={"ramp": 0.0})
+    if inside := _learns_inside(student):
+        settings = settings.model_copy(update={"features_fade": 0.0})
     give_back()
     trainer = Trainer(student, kept, job.data, settings, job.recipe.seed, job.replicas)
-    trainer.learning_rate = _rate(job, attempt)
+    trainer.learning_rate = _rate(job, attempt, student)
     if careful:
         trainer.optimizer = RelativeAdam()
+    if inside and _views(job, student) > 1:
+        trainer.draw = job.data.zoomed
     _name_untrained(job, student, trainer)
     unreached = list(trainer.unreached)
     if state.epoch < settings.epochs:
@@ -228,7 +247,7 @@ def _start(
     """
     settings = job.recipe.training
     pruned = _pruned(student, kept)
-    views = fitting_views(job.data, student.multiplications, settings.augment)
+    views = _views(job, student)
     if settings.reconstruction and job.searches_masks:
         _name_unsearched(job, student, kept)
     if settings.reconstruction and settings.epochs == 0:
@@ -248,6 +267,11 @@ def _start(
         tensors, fitted = _fitted(job, student, kept, job.data, views)
     _name_unfitted(job, fitted)
     return tensors, [fitted, pruned]
+
+
+def _views(job: Job, student: Student) -> int:
+    """Return how many views of each sample layers are fitted to."""
+    return fitting_views(job.data, student.multiplications, job.recipe.training.augment)
 
 
 def _name_unfitted(job: Job, fitted: Recovery) -> None:

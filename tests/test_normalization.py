@@ -283,6 +283,14 @@ def test_observed_statistics_are_those_of_what_enters():
     np.testing.assert_allclose(variance, entering.var(axis=(0, 2, 3)), rtol=1e-4)
 
 
+def test_what_measures_a_value_stands_before_what_uses_it():
+    model = working_model(NORMALIZED, normalised_tensors())
+    (norm,) = normalization.find(model)
+    observing = normalization.with_observed_statistics(model, [norm])
+    made = [output.name for node in observing.graph for output in node.outputs]
+    assert made.index(norm.observed[0]) < made.index(norm.output)
+
+
 def test_batch_statistics_take_the_place_of_the_running_ones():
     tensors = normalised_tensors()
     model = working_model(NORMALIZED, tensors)

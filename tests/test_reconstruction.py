@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from onnx_unipts.patterns import Layout, Masking
 from onnx_unipts.progress import Quiet
 from onnx_unipts.reconstruction import (
     LinearLayer,
+    body_of,
     fitted,
     input_moments,
     linear_layers,
@@ -39,6 +41,8 @@ from onnx_unipts.reconstruction import (
 )
 from onnx_unipts.reconstruction.least_squares import PRIORS
 from onnx_unipts.student import Student, recalibrate
+from onnx_unipts.training.relative_adam import RelativeAdam
+from onnx_unipts.training.trainer import Checkpoint, Trainer
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
 
@@ -357,3 +361,51 @@ def test_random_scores_follow_the_seed_alone(convolutional):
     weight = student.dense["w2"]
     np.testing.assert_array_equal(one("w2", weight), same("w2", 2 * weight))
     assert (one("w2", weight) != other("w2", weight)).any()
+
+
+# What learns before the scores
+
+
+def test_a_body_learns_what_enters_the_scores_and_leaves_these(convolutional):
+    student, data = convolutional
+    body = body_of(student)
+    assert body is not None
+    assert body.targets == ()
+    settings = STUDENT_SETTINGS.model_copy(update={"epochs": 20, "ramp": 0.0, "features_fade": 0.0})
+    kept = {name: student.dense[name].size // 2 for name in student.prunable}
+    trainer = Trainer(body, kept, data, settings, 0, 1)
+    trainer.optimizer, trainer.learning_rate = RelativeAdam(), 0.01
+    state = Checkpoint(0, {name: tensor.copy() for name, tensor in student.tensors.items()})
+    for reached in trainer.epochs(state, Quiet()):
+        state = reached
+    for name in ("w3", "b3"):
+        np.testing.assert_array_equal(state.tensors[name], student.tensors[name])
+    assert (state.tensors["w2"] != student.tensors["w2"]).any()
+    assert np.mean(state.losses[-4:]) < 0.8 * np.mean(state.losses[:4])
+
+
+def test_what_gives_values_and_no_classes_has_no_body_of_its_own(convolutional):
+    student, _ = convolutional
+    values = tuple(replace(target, kind="values") for target in student.targets)
+    assert body_of(replace(student, targets=values)) is None
+    assert body_of(replace(student, features=())) is None
+
+
+def test_a_step_sees_what_is_drawn_of_its_samples(convolutional):
+    student, data = convolutional
+    kept = {name: student.dense[name].size for name in student.prunable}
+    trainer = Trainer(student, kept, data, STUDENT_SETTINGS, 0, 1)
+    seen = []
+
+    def draw_one(indices: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        seen.extend(indices)
+        return data.batch(np.zeros_like(indices))
+
+    def losses() -> list[float]:
+        tensors = {name: tensor.copy() for name, tensor in student.tensors.items()}
+        return next(iter(trainer.epochs(Checkpoint(0, tensors), Quiet()))).losses
+
+    plain = losses()
+    trainer.draw = draw_one
+    assert losses() != plain
+    assert sorted(seen) == list(range(64))

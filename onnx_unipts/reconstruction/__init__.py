@@ -2,7 +2,7 @@
 
 from onnx_unipts.reconstruction.class_scores import class_means, fitted_scores, scoring_layers
 from onnx_unipts.reconstruction.layer_fit import LayerFit
-from onnx_unipts.reconstruction.layerwise import reconstruct
+from onnx_unipts.reconstruction.layerwise import body_of, reconstruct
 from onnx_unipts.reconstruction.least_squares import Moments, damped, fitted, masked_least_squares
 from onnx_unipts.reconstruction.linear_layer import LinearLayer, linear_layers
 from onnx_unipts.reconstruction.moments import input_moments
@@ -15,6 +15,7 @@ __all__ = [
     "LayerFit",
     "LinearLayer",
     "Moments",
+    "body_of",
     "chosen_support",
     "class_means",
     "damped",

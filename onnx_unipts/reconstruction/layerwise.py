@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.progress import Progress
+from onnx_unipts.reconstruction.class_scores import scoring_layers
 from onnx_unipts.reconstruction.layer_fit import LayerFit
+from onnx_unipts.reconstruction.linear_layer import linear_layers
 from onnx_unipts.reconstruction.views import FittingRuns
 from onnx_unipts.student import Student
 
-__all__ = ["reconstruct"]
+__all__ = ["body_of", "reconstruct"]
 
 
 def reconstruct(
@@ -52,3 +55,18 @@ def reconstruct(
                 tensors[name] = student.dense[name] * masks[name]
                 others.append(name)
     return tensors, others
+
+
+def body_of(student: Student) -> Student | None:
+    """Return ``student`` as what comes before its scores learns, from inner values alone.
+
+    From outputs it would learn the classes of the samples, and no others. Its normalisations keep
+    their statistics, the layers that score classes stay as they are. None where no layer scores
+    classes, or where nothing inside is compared.
+    """
+    scoring = scoring_layers(student, linear_layers(student))
+    if not scoring or not student.features:
+        return None
+    still = {*scoring, *scoring.values()}
+    trained = tuple(name for name in student.trained if name not in still)
+    return replace(student, normalizations=(), targets=(), trained=trained)

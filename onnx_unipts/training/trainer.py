@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -159,6 +159,10 @@ class Trainer:
         self.optimizer: MomentumSGD | RelativeAdam = MomentumSGD(
             settings.momentum, settings.weight_decay, settings.pruned_decay
         )
+        # What a step sees of the samples that it is given.
+        self.draw: Callable[[np.ndarray, np.random.Generator], dict[str, np.ndarray]] = (
+            data.augmented if settings.augment else lambda indices, rng: data.batch(indices)
+        )
         self.unreached = graph.unreached
         self.stopped = graph.stopped
         self.learning_rate = settings.learning_rate
@@ -242,11 +246,7 @@ class Trainer:
         order = rng.permutation(len(self._data))
         size = self._settings.batch_size
         for start in range(0, self.steps_per_epoch * size, size):
-            indices = order[start : start + size]
-            if self._settings.augment:
-                yield self._data.augmented(indices, rng)
-            else:
-                yield self._data.batch(indices)
+            yield self.draw(order[start : start + size], rng)
 
 
 def _summed(steps: Iterable[Step]) -> Step:
