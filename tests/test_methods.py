@@ -20,6 +20,7 @@ from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.job import Job
 from onnx_unipts.recipe import list_recipes, load_recipe
 from onnx_unipts.student import Student
+from onnx_unipts.training.trainer import Trainer
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
 
@@ -104,6 +105,29 @@ def test_what_was_fitted_is_normalised_by_statistics_of_its_own(
     )  # fmt: skip
     assert len(recalibrated) >= 4  # pruned, fitted twice and trained
     assert set(recalibrated) == {2}
+
+
+@pytest.mark.parametrize(
+    ("only", "learned"), [([], [0, 1]), (["w3"], [1]), (["w1", "w2"], [1])],
+    ids=["all", "the scores alone", "all but the scores"],
+)  # fmt: skip
+def test_what_was_fitted_learns_inside_where_scores_are_made_of_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, only: list[str], learned: list[int]
+):
+    targets = []
+
+    class Remembering(Trainer):
+        def __init__(self, student: Student, *rest: Any) -> None:
+            targets.append(len(student.targets))
+            super().__init__(student, *rest)
+
+    monkeypatch.setattr(recover, "Trainer", Remembering)
+    result = api.compress(
+        saved(classifier(), tmp_path), sparsity=0.7, data={"x": images()}, jobs=1,
+        settings=SMALL | {"only": only, "training.reconstruction": True, "training.epochs": 1},
+    )  # fmt: skip
+    assert targets[: len(learned)] == learned
+    assert result.report["training"]["untrained"] == []
 
 
 @pytest.mark.parametrize("name", list_recipes())

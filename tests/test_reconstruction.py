@@ -388,7 +388,13 @@ def test_what_gives_values_and_no_classes_has_no_body_of_its_own(convolutional):
     student, _ = convolutional
     values = tuple(replace(target, kind="values") for target in student.targets)
     assert body_of(replace(student, targets=values)) is None
-    assert body_of(replace(student, features=())) is None
+    assert body_of(replace(student, targets=(*student.targets, *values))) is None
+
+
+def test_where_nothing_before_the_scores_can_learn_there_is_no_body(convolutional):
+    student, _ = convolutional
+    assert body_of(replace(student, features=student.features[:1])) is None
+    assert body_of(replace(student, trained=("w3", "b3"))) is None
 
 
 def test_a_step_sees_what_is_drawn_of_its_samples(convolutional):

@@ -61,12 +61,17 @@ def body_of(student: Student) -> Student | None:
     """Return ``student`` as what comes before its scores learns, from inner values alone.
 
     From outputs it would learn the classes of the samples, and no others. Its normalisations keep
-    their statistics, the layers that score classes stay as they are. None where no layer scores
-    classes, or where nothing inside is compared.
+    their statistics, the layers that score classes stay as they are. None where anything but the
+    scores of such layers is compared, where what enters one of them is not, or where nothing is
+    left to train.
     """
-    scoring = scoring_layers(student, linear_layers(student))
-    if not scoring or not student.features:
-        return None
+    layers = linear_layers(student)
+    scoring = scoring_layers(student, layers)
     still = {*scoring, *scoring.values()}
     trained = tuple(name for name in student.trained if name not in still)
+    compared = {feature.value for feature in student.features}
+    if len(scoring) < len(student.targets) or not trained:
+        return None
+    if any(layers[name].data not in compared for name in scoring):
+        return None
     return replace(student, normalizations=(), targets=(), trained=trained)

@@ -106,15 +106,17 @@ class GradientSession:
 
 
 def inference_session(
-    model: bytes | str, threads: int = 1, *, optimize: bool = True
+    model: bytes | str, threads: int = 1, *, optimize: bool = True, in_order: bool = False
 ) -> onnxruntime.InferenceSession:
     """Return a quiet inference session on the CPU with ``threads`` threads.
 
-    ``model`` is a serialised model or a path. The path is what models over 2 GB need.
+    ``model`` is a serialised model or a path. The path is what models over 2 GB need. With
+    ``in_order`` the first of the graph's nodes that can run is the next to run: what stands beside
+    a value runs before what comes after it.
     """
     options = _options(threads)
-    # In the graph's order what measures a value runs beside it, and the value can go.
-    options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
+    if in_order:
+        options.execution_order = onnxruntime.ExecutionOrder.PRIORITY_BASED
     if not optimize:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

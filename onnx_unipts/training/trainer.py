@@ -205,7 +205,8 @@ class Trainer:
         temperatures = OBJECTIVES[settings.objective](settings, epoch)
         size = settings.batch_size // self._replicas
         share = feature_share(index, self.steps, settings.features_fade)
-        share *= min(1.0, self.steps / FEATURE_STEPS)
+        if self._student.targets:
+            share *= min(1.0, self.steps / FEATURE_STEPS)
         targets = self._student.taught_at(share)
 
         def replica(number: int) -> Step:
