@@ -50,7 +50,7 @@ def observe(
     cores: int,
 ) -> list[dict[str, np.ndarray]]:
     """Return the observed statistics of each batch, one batch per core at a time."""
-    # In order, each value is measured when it is there, and can go; a third of the memory.
+    # In order, each value is measured when it is there, and can go: half the memory.
     session = inference_session(model, in_order=True)
     inputs = {value.name for value in session.get_inputs()}
     names = [v.name for v in session.get_outputs() if v.name.endswith("/observed")]
