@@ -34,6 +34,7 @@ from onnx_unipts.reconstruction import (
     body_of,
     fitted,
     input_moments,
+    layer_fit,
     linear_layers,
     masked_least_squares,
     reconstruct,
@@ -361,6 +362,16 @@ def test_random_scores_follow_the_seed_alone(convolutional):
     weight = student.dense["w2"]
     np.testing.assert_array_equal(one("w2", weight), same("w2", 2 * weight))
     assert (one("w2", weight) != other("w2", weight)).any()
+
+
+def test_a_layer_of_too_many_inputs_is_pruned_only(convolutional, monkeypatch: pytest.MonkeyPatch):
+    student, data = convolutional
+    kept = {name: student.dense[name].size // 2 for name in student.prunable}
+    monkeypatch.setattr(layer_fit, "MOMENTS_MEMORY", 8 * 50**2)  # w2 has 72 inputs, w1 27
+    tensors, left = reconstruct(student, kept, data, 1, Quiet())
+    assert left == ["w2"]
+    mask = student.masking.mask("w2", student.dense["w2"], kept["w2"])
+    np.testing.assert_array_equal(tensors["w2"], student.dense["w2"] * mask)
 
 
 # What learns before the scores

@@ -41,6 +41,8 @@ FEW_ITERATIONS = 12
 FEW_PRIORS = (SCORES_PRIORS[0], SCORES_PRIORS[3])
 # Bytes that the rows of a layer may take, in one of the models.
 ROWS_MEMORY = 1 << 29
+# Bytes that the products of all inputs of a layer may take; there are several such matrices.
+MOMENTS_MEMORY = 1 << 30
 
 
 class LayerFit:
@@ -69,6 +71,7 @@ class LayerFit:
         `UnsupportedModelError` where the runtime cannot run these, or memory does not suffice.
         """
         layer, dense = self.layers[name], self._student.dense[name]
+        self._require_room(name, layer.matrix(dense))
         search = self._search(name, layer, int(mask.sum())) if self._search_masks else None
         if name in self.scoring:
             train = None if is_too_large(layer.matrix(dense)[0]) else trained_on_moved
@@ -89,6 +92,7 @@ class LayerFit:
         With little choice, and fitted to what the layer gives, not to what comes of it.
         """
         layer, dense = self.layers[name], self._student.dense[name]
+        self._require_room(name, layer.matrix(dense))
         if name in self.scoring:
             rows = self._rows(name, layer, tensors)
             return [self._scores(name, mask, rows, priors=FEW_PRIORS) for mask in masks]
@@ -100,6 +104,13 @@ class LayerFit:
             for mask in masks
         )
         return [{name: layer.tensor(each, dense.shape).astype(np.float32)} for each in solutions]
+
+    @staticmethod
+    def _require_room(name: str, matrix: np.ndarray) -> None:
+        """Raise `UnsupportedModelError` where the inputs of a layer are too many to be fitted."""
+        groups, _, inputs = matrix.shape
+        if 8 * groups * inputs**2 > MOMENTS_MEMORY:
+            raise UnsupportedModelError(f"{name}: {inputs} inputs are too many to be fitted")
 
     @staticmethod
     def _most_rows(matrix: np.ndarray) -> int:
