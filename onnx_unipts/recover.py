@@ -7,12 +7,12 @@ trusted at all, the pruned model stays as it is.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from onnx_unipts.allocation.kept import Kept
+from onnx_unipts.attempts import Attempt, Untrained, attempts_at
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.callbacks import Epoch
 from onnx_unipts.course import Course
@@ -22,20 +22,14 @@ from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.job import Job
 from onnx_unipts.memory import give_back
-from onnx_unipts.reconstruction import body_of, fitting_views, reconstruct, unsearched_layers
+from onnx_unipts.reconstruction import fitting_views, reconstruct, unsearched_layers
 from onnx_unipts.reconstruction.held_out import HELD_OUT
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.student import Student, batches_of
 from onnx_unipts.training.recovery import RECOVERIES
 from onnx_unipts.training.relative_adam import RelativeAdam
 from onnx_unipts.training.self_check import check_gradients
-from onnx_unipts.training.trainer import (
-    SMALLEST_SLICE,
-    Checkpoint,
-    Trainer,
-    gradient_graph,
-    taught_feeds,
-)
+from onnx_unipts.training.trainer import Checkpoint, Trainer, gradient_graph, taught_feeds
 
 __all__ = ["Recovery", "recover"]
 
@@ -43,15 +37,6 @@ __all__ = ["Recovery", "recover"]
 CHECK_BATCH = 4
 # Samples of the statistics with which the model is measured in between.
 QUICK_SAMPLES = 512
-# The attempts at training, each by its share of the learning rate. The later ones are careful: the
-# statistics of normalisations stay those of the pruned model, steps are relative to the weights.
-# In few steps these are longer, so that they lead over `PATH` of the weights in all.
-RATES = (1.0, 0.1, 0.01, 0.001)
-CAREFUL_FROM = 2
-PATH = 0.01
-# The share of the learning rate where inner values are all that is learned from. MobileNetV2, 600
-# steps: half and twice as much do as well.
-INSIDE = 0.05
 
 
 class Recovery(NamedTuple):
@@ -68,13 +53,7 @@ class Recovery(NamedTuple):
 
 
 def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recovery:
-    """Train; more carefully again where that leads away from the dense model.
-
-    The last attempts, and all where layers were fitted or batches are too small to normalise by,
-    train the pruned model as it would be written untrained: with its statistics, which are measured
-    again in the end if layers were fitted, and on its outputs alone. Where layers were fitted and
-    one of them scores classes, the first of these learns from inner values instead: see `body_of`.
-    """
+    """Train; more carefully again where that leads away from the dense model: see `attempts_at`."""
     settings = job.recipe.training
     start, untrained = _start(job, student, kept)
     if settings.epochs == 0:
@@ -85,66 +64,36 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
     if not student.trained or not _check(job, student, kept):
         return best
     fitted = start is not student.tensors
-    first = CAREFUL_FROM if fitted or settings.batch_size < SMALLEST_SLICE else 0
     renewed = fitted and best is untrained[0]
-    careful = _with_its_statistics(student)
-    body = (body_of(student) if renewed and not best.untrained else None) or careful
+    before = Untrained(start, best.tensors, fitted, renewed, wholly=not best.untrained)
+    attempts = {each.number: each for each in attempts_at(job, student, before)}
 
-    def learner_of(attempt: int) -> Student:
-        if attempt < CAREFUL_FROM:
-            return student
-        return body if attempt == CAREFUL_FROM else careful
-
-    def settle(attempt: int, state: Checkpoint, samples: int = RECALIBRATION_SAMPLES) -> Recovery:
-        # What was fitted is written with statistics of its own: those it trained with belong to the
-        # weights before.
-        learner = student if renewed else learner_of(attempt)
-        augment = settings.augment and attempt < CAREFUL_FROM
-        return _settled(job, learner, state, kept, augment, samples)
+    def settle(number: int, state: Checkpoint, samples: int = RECALIBRATION_SAMPLES) -> Recovery:
+        attempt = attempts[number]
+        augment = settings.augment and not attempt.relative
+        return _settled(job, attempt.settled, state, kept, augment, samples)
 
     course = Course(
         job, run, student, lambda number, state: settle(number, state, QUICK_SAMPLES).tensors
     )
     reached, resumed = _load_state(run)
-    for number in range(max(reached, first), len(RATES)):
-        learner = learner_of(number)
-        begin = start if learner is student else best.tensors
-        course.add(number, Checkpoint(0, dict(begin)))
-        state = resumed if resumed is not None and number == reached else _copied(begin)
+    for number, attempt in attempts.items():
+        if number < reached:
+            continue
+        course.add(number, Checkpoint(0, dict(attempt.start)))
+        state = resumed if resumed is not None and number == reached else _copied(attempt.start)
         try:
-            state, unreached = _trained(job, run, learner, kept, state, number, course)
+            state, unreached = _trained(job, run, attempt, kept, state, course)
         except UnsupportedModelError:
-            if learner is student or learner is careful:
+            if attempt.learner.targets:
                 raise
             continue  # layers that score classes are all that gradients reach
         recovery = settle(number, state)
         if divergence_of(recovery.tensors) <= min(distances):
             return recovery._replace(untrained=unreached, history=course.of(number))
-        rate = _rate(job, number, learner)
+        rate = attempt.settings.learning_rate
         job.warn(f"at a learning rate of {rate:g} training leads away from the dense model")
     return best
-
-
-def _with_its_statistics(student: Student) -> Student:
-    """Return the student as it learns from outputs alone, with statistics that stay."""
-    return replace(student, normalizations=(), features=())
-
-
-def _learns_inside(learner: Student) -> bool:
-    """Tell whether inner values are all that ``learner`` learns from."""
-    return not learner.targets
-
-
-def _rate(job: Job, attempt: int, learner: Student) -> float:
-    """Return the peak learning rate of ``attempt``."""
-    settings = job.recipe.training
-    rate = settings.learning_rate * RATES[attempt]
-    if attempt < CAREFUL_FROM:
-        return rate
-    if _learns_inside(learner):
-        return settings.learning_rate * INSIDE
-    shorter = RATES[attempt] / RATES[CAREFUL_FROM]
-    return max(rate, PATH * shorter / max(settings.steps(len(job.data)), 1))
 
 
 def _pruned(student: Student, kept: Kept) -> Recovery:
@@ -185,50 +134,32 @@ def _name_untrained(job: Job, student: Student, trainer: Trainer) -> None:
 
 
 def _trained(
-    job: Job,
-    run: RunDirectory,
-    student: Student,
-    kept: Kept,
-    state: Checkpoint,
-    attempt: int,
-    course: Course,
+    job: Job, run: RunDirectory, attempt: Attempt, kept: Kept, state: Checkpoint, course: Course
 ) -> tuple[Checkpoint, list[str]]:
     """Train the epochs that come after ``state``, whose arrays change.
 
     Returns the weights that no gradient reaches as well. The trainer ends here: its sessions take
     as much memory as all else.
     """
-    settings = job.recipe.training
-    if careful := attempt >= CAREFUL_FROM:
-        # What is pruned already is not grown back first.
-        settings = settings.model_copy(update={"ramp": 0.0})
-    if inside := _learns_inside(student):
-        settings = settings.model_copy(update={"features_fade": 0.0})
+    settings, number = attempt.settings, attempt.number
     give_back()
-    trainer = Trainer(student, kept, job.data, settings, job.recipe.seed, job.replicas)
-    trainer.learning_rate = _rate(job, attempt, student)
-    if careful:
+    trainer = Trainer(attempt.learner, kept, job.data, settings, job.recipe.seed, job.replicas)
+    if attempt.relative:
         trainer.optimizer = RelativeAdam()
-    if inside and _views(job, student) > 1:
+    if attempt.parts:
         trainer.draw = job.data.zoomed
-    _name_untrained(job, student, trainer)
+    _name_untrained(job, attempt.learner, trainer)
     unreached = list(trainer.unreached)
     if state.epoch < settings.epochs:
         for reached in trainer.epochs(state, job.progress):
-            if not _is_finite(reached) and attempt + 1 < len(RATES):
+            if not _is_finite(reached) and not attempt.last:
                 return reached, unreached
-            _require_finite(reached, settings.learning_rate)
-            course.add(attempt, reached)
-            _save_state(run, reached, attempt)
+            _require_finite(reached, job.recipe.training.learning_rate)
+            course.add(number, reached)
+            _save_state(run, reached, number)
             losses = reached.losses[len(state.losses) :]
-            job.callbacks.epoch(
-                Epoch(
-                    reached.epoch,
-                    settings.epochs,
-                    losses,
-                    **course.shares(attempt, reached.epoch),
-                )
-            )
+            shares = course.shares(number, reached.epoch)
+            job.callbacks.epoch(Epoch(reached.epoch, settings.epochs, losses, **shares))
             state = reached
     return state, unreached
 

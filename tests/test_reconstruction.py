@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,6 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from small_networks import (
-    STUDENT_SETTINGS,
     classifier,
     draw,
     images,
@@ -24,26 +22,21 @@ from small_networks import (
 )
 
 from onnx_unipts.calibration import CalibrationData
-from onnx_unipts.criteria import CRITERIA, Evidence
 from onnx_unipts.graph.model import load_model
 from onnx_unipts.graph.prunable import find_prunable
 from onnx_unipts.patterns import Layout, Masking
 from onnx_unipts.progress import Quiet
 from onnx_unipts.reconstruction import (
     LinearLayer,
-    body_of,
     fitted,
-    input_moments,
-    layer_fit,
     linear_layers,
     masked_least_squares,
+    moments,
     reconstruct,
     walk,
 )
 from onnx_unipts.reconstruction.least_squares import PRIORS
 from onnx_unipts.student import Student, recalibrate
-from onnx_unipts.training.relative_adam import RelativeAdam
-from onnx_unipts.training.trainer import Checkpoint, Trainer
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
 
@@ -305,124 +298,11 @@ def test_what_was_computed_on_the_way_is_what_a_run_from_the_inputs_computes(
         np.testing.assert_allclose(on_the_way[name], from_the_inputs[name], atol=1e-4)
 
 
-# Criteria from what enters layers
-
-
-def evidence(prepared: tuple[Student, CalibrationData], seed: int = 0) -> Evidence:
-    student, data = prepared
-    return Evidence(student, data, STUDENT_SETTINGS, seed, 1, lambda text: pytest.fail(text))
-
-
-def test_wanda_weighs_by_the_root_mean_square_of_the_input(convolutional):
-    student, data = convolutional
-    scores = CRITERIA["wanda"](evidence(convolutional))
-    x = data.batch(np.arange(64))["x"]
-    padded = np.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)])
-    weight = student.dense["w1"]
-    for channel, row, column in [(0, 0, 0), (2, 1, 1), (1, 2, 0)]:
-        seen = padded[:, channel, row : row + 8, column : column + 8]
-        expected = np.abs(weight[:, channel, row, column]) * np.sqrt(np.square(seen).mean())
-        ours = scores("w1", weight)[:, channel, row, column]
-        np.testing.assert_allclose(ours, expected, rtol=1e-4)
-
-
-def test_second_order_is_the_saliency_of_the_optimal_brain_surgeon(convolutional):
-    student, data = convolutional
-    scores = CRITERIA["second-order"](evidence(convolutional))
-    layers = linear_layers(student)
-    moments = input_moments(student, layers, student.dense, data)["w3"][0]
-    system = moments + 0.01 * np.trace(moments) / len(moments) * np.eye(len(moments))
-    weight = student.dense["w3"].astype(np.float64)
-    ours = np.square(scores("w3", student.dense["w3"]).astype(np.float64))
-    for removed in range(3):
-        # What it costs to force this weight to zero when the others may follow.
-        mask = np.ones(weight.shape, bool)
-        mask[:, removed] = False
-        fitted = np.linalg.solve(system[mask[0]][:, mask[0]], (system @ weight.T)[mask[0]]).T
-        change = weight.copy()
-        change[:, mask[0]] -= fitted
-        cost = np.einsum("ok,kl,ol->o", change, system, change)
-        np.testing.assert_allclose(ours[:, removed], cost, rtol=1e-3)
-
-
-def test_gradient_times_weight_favours_what_the_outputs_hang_on(convolutional):
-    student, _ = convolutional
-    scores = CRITERIA["gradient-times-weight"](evidence(convolutional))
-    for name in student.prunable:
-        values = scores(name, student.dense[name])
-        assert values.shape == student.dense[name].shape
-        assert np.isfinite(values).all()
-        assert (values > 0).mean() > 0.9
-        assert not scores(name, np.zeros_like(student.dense[name])).any()
-
-
-def test_random_scores_follow_the_seed_alone(convolutional):
-    student, _ = convolutional
-    one, same, other = (CRITERIA["random"](evidence(convolutional, seed)) for seed in (0, 0, 1))
-    weight = student.dense["w2"]
-    np.testing.assert_array_equal(one("w2", weight), same("w2", 2 * weight))
-    assert (one("w2", weight) != other("w2", weight)).any()
-
-
 def test_a_layer_of_too_many_inputs_is_pruned_only(convolutional, monkeypatch: pytest.MonkeyPatch):
     student, data = convolutional
     kept = {name: student.dense[name].size // 2 for name in student.prunable}
-    monkeypatch.setattr(layer_fit, "MOMENTS_MEMORY", 8 * 50**2)  # w2 has 72 inputs, w1 27
+    monkeypatch.setattr(moments, "PRODUCTS_MEMORY", 8 * 50**2)  # w2 has 72 inputs, w1 27
     tensors, left = reconstruct(student, kept, data, 1, Quiet())
     assert left == ["w2"]
     mask = student.masking.mask("w2", student.dense["w2"], kept["w2"])
     np.testing.assert_array_equal(tensors["w2"], student.dense["w2"] * mask)
-
-
-# What learns before the scores
-
-
-def test_a_body_learns_what_enters_the_scores_and_leaves_these(convolutional):
-    student, data = convolutional
-    body = body_of(student)
-    assert body is not None
-    assert body.targets == ()
-    settings = STUDENT_SETTINGS.model_copy(update={"epochs": 20, "ramp": 0.0, "features_fade": 0.0})
-    kept = {name: student.dense[name].size // 2 for name in student.prunable}
-    trainer = Trainer(body, kept, data, settings, 0, 1)
-    trainer.optimizer, trainer.learning_rate = RelativeAdam(), 0.01
-    state = Checkpoint(0, {name: tensor.copy() for name, tensor in student.tensors.items()})
-    for reached in trainer.epochs(state, Quiet()):
-        state = reached
-    for name in ("w3", "b3"):
-        np.testing.assert_array_equal(state.tensors[name], student.tensors[name])
-    assert (state.tensors["w2"] != student.tensors["w2"]).any()
-    assert np.mean(state.losses[-4:]) < 0.8 * np.mean(state.losses[:4])
-
-
-def test_what_gives_values_and_no_classes_has_no_body_of_its_own(convolutional):
-    student, _ = convolutional
-    values = tuple(replace(target, kind="values") for target in student.targets)
-    assert body_of(replace(student, targets=values)) is None
-    assert body_of(replace(student, targets=(*student.targets, *values))) is None
-
-
-def test_where_nothing_before_the_scores_can_learn_there_is_no_body(convolutional):
-    student, _ = convolutional
-    assert body_of(replace(student, features=student.features[:1])) is None
-    assert body_of(replace(student, trained=("w3", "b3"))) is None
-
-
-def test_a_step_sees_what_is_drawn_of_its_samples(convolutional):
-    student, data = convolutional
-    kept = {name: student.dense[name].size for name in student.prunable}
-    trainer = Trainer(student, kept, data, STUDENT_SETTINGS, 0, 1)
-    seen = []
-
-    def draw_one(indices: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        seen.extend(indices)
-        return data.batch(np.zeros_like(indices))
-
-    def losses() -> list[float]:
-        tensors = {name: tensor.copy() for name, tensor in student.tensors.items()}
-        return next(iter(trainer.epochs(Checkpoint(0, tensors), Quiet()))).losses
-
-    plain = losses()
-    trainer.draw = draw_one
-    assert losses() != plain
-    assert sorted(seen) == list(range(64))

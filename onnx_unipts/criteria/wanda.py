@@ -6,7 +6,7 @@ import numpy as np
 
 from onnx_unipts.criteria.criterion import CRITERIA, Evidence, ScaledMagnitude
 from onnx_unipts.patterns.masking import Scores
-from onnx_unipts.reconstruction import input_moments, linear_layers
+from onnx_unipts.reconstruction import input_squares, linear_layers
 
 
 @CRITERIA.register("wanda")
@@ -18,19 +18,18 @@ def wanda(evidence: Evidence) -> Scores:
     """
     student = evidence.student
     layers = linear_layers(student)
-    moments = input_moments(student, layers, student.dense, evidence.data, evidence.cores)
+    squares = input_squares(student, layers, student.dense, evidence.data, evidence.cores)
     factors = {}
     for name, layer in layers.items():
-        squares = np.einsum("gkk->gk", moments[name])[:, None, :]
         shape = layer.matrix(student.dense[name]).shape
-        spread = np.broadcast_to(np.sqrt(squares), shape)
+        spread = np.broadcast_to(np.sqrt(squares[name])[:, None, :], shape)
         factors[name] = layer.tensor(spread, student.dense[name].shape).astype(np.float32)
     warn_of_others(evidence, factors.keys())
     return ScaledMagnitude(factors)
 
 
 def warn_of_others(evidence: Evidence, known: object) -> None:
-    """Tell which weights go by magnitude, because what enters them cannot be measured."""
+    """Tell which weights go by magnitude, because what enters them is not measured."""
     others = [name for name in evidence.student.prunable if name not in known]  # type: ignore[operator]
     if others:
-        evidence.warn(f"inputs cannot be measured, magnitude decides: {', '.join(others)}")
+        evidence.warn(f"inputs are not measured, magnitude decides: {', '.join(others)}")

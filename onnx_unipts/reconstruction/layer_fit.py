@@ -26,6 +26,7 @@ from onnx_unipts.reconstruction.least_squares import (
     masked_least_squares,
 )
 from onnx_unipts.reconstruction.linear_layer import LinearLayer, linear_layers
+from onnx_unipts.reconstruction.moments import have_room
 from onnx_unipts.reconstruction.pooling import layer_at_positions
 from onnx_unipts.reconstruction.support import chosen_support
 from onnx_unipts.reconstruction.views import FittingRuns
@@ -41,8 +42,6 @@ FEW_ITERATIONS = 12
 FEW_PRIORS = (SCORES_PRIORS[0], SCORES_PRIORS[3])
 # Bytes that the rows of a layer may take, in one of the models.
 ROWS_MEMORY = 1 << 29
-# Bytes that the products of all inputs of a layer may take; there are several such matrices.
-MOMENTS_MEMORY = 1 << 30
 
 
 class LayerFit:
@@ -108,8 +107,8 @@ class LayerFit:
     @staticmethod
     def _require_room(name: str, matrix: np.ndarray) -> None:
         """Raise `UnsupportedModelError` where the inputs of a layer are too many to be fitted."""
-        groups, _, inputs = matrix.shape
-        if 8 * groups * inputs**2 > MOMENTS_MEMORY:
+        if not have_room(matrix):
+            inputs = matrix.shape[-1]
             raise UnsupportedModelError(f"{name}: {inputs} inputs are too many to be fitted")
 
     @staticmethod

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,14 @@ from onnx_unipts.reconstruction.linear_layer import LinearLayer
 from onnx_unipts.student import Student, batches_of
 from onnx_unipts.training.ort import inference_session
 
-__all__ = ["input_moments", "product_of", "run_session"]
+__all__ = ["have_room", "input_moments", "input_squares", "product_of", "run_session"]
 
 SAMPLES = 512
 BATCH = 64
 # Bytes that samples may take.
 MEMORY = 1 << 28
+# Bytes that the products of all inputs of a layer may take; there are several such matrices.
+PRODUCTS_MEMORY = 1 << 30
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -38,10 +40,30 @@ def input_moments(
     The student runs with ``tensors``, normalised by the statistics of each batch, in a process of
     its own; raises `UnsupportedModelError` where the runtime cannot.
     """
-    return isolated(_input_moments, student, layers, tensors, data, cores) if layers else {}
+    measured = (_products, student, layers, tensors, data, cores)
+    return isolated(_input_means, *measured) if layers else {}
 
 
-def _input_moments(
+def input_squares(
+    student: Student,
+    layers: Mapping[str, LinearLayer],
+    tensors: Tensors,
+    data: CalibrationData,
+    cores: int = 1,
+) -> dict[str, np.ndarray]:
+    """Return the diagonals of `input_moments`, (groups, K), which take little memory."""
+    measured = (_squares, student, layers, tensors, data, cores)
+    return isolated(_input_means, *measured) if layers else {}
+
+
+def have_room(matrix: np.ndarray) -> bool:
+    """Tell whether there is memory for the moments of the inputs of ``matrix`` (groups, M, K)."""
+    groups, _, inputs = matrix.shape
+    return 8 * groups * inputs**2 <= PRODUCTS_MEMORY
+
+
+def _input_means(
+    sums_of: Callable[[np.ndarray], np.ndarray],
     student: Student,
     layers: Mapping[str, LinearLayer],
     tensors: Tensors,
@@ -57,9 +79,17 @@ def _input_moments(
         seen = run_session(session, {**tensors, **batch})
         for name, layer in layers.items():
             rows = layer.rows(seen[layer.data], rng)
-            sums[name] = sums[name] + product_of(rows, rows)
+            sums[name] = sums[name] + sums_of(rows)
             counts[name] += rows.shape[1]
     return {name: sums[name] / counts[name] for name in layers}
+
+
+def _products(rows: np.ndarray) -> np.ndarray:
+    return product_of(rows, rows)
+
+
+def _squares(rows: np.ndarray) -> np.ndarray:
+    return np.square(rows).sum(axis=1, dtype=np.float64)
 
 
 def product_of(left: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -1,0 +1,119 @@
+"""The attempts at training: what learns, from where on, how fast, and of what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from onnx_unipts.job import Job
+from onnx_unipts.recipe import Training
+from onnx_unipts.reconstruction import body_of, fitting_views
+from onnx_unipts.student import Student
+from onnx_unipts.training.trainer import SMALLEST_SLICE
+
+__all__ = ["Attempt", "Untrained", "attempts_at"]
+
+# The attempts, each by its share of the learning rate. The later ones are careful: the statistics
+# of normalisations stay those of the pruned model, steps are relative to the weights. In few steps
+# these are longer, so that they lead over `PATH` of the weights in all.
+RATES = (1.0, 0.1, 0.01, 0.001)
+CAREFUL_FROM = 2
+PATH = 0.01
+# The share of the learning rate where inner values are all that is learned from. MobileNetV2, 600
+# steps: half and twice as much do as well.
+INSIDE = 0.05
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at training.
+
+    Attributes:
+        number: its place among all, by which a resumed run knows it.
+        last: whether no other follows.
+        learner: the student as it learns; without targets, from inner values alone.
+        settled: the student as what was trained is written: its statistics are measured again.
+        start: the tensors that training starts from.
+        settings: those of the recipe, as far as this attempt takes them; its peak learning rate.
+        relative: whether steps are relative to the weights.
+        parts: whether a step sees parts of its images, enlarged.
+    """
+
+    number: int
+    last: bool
+    learner: Student
+    settled: Student
+    start: Mapping[str, np.ndarray]
+    settings: Training
+    relative: bool = False
+    parts: bool = False
+
+
+@dataclass(frozen=True)
+class Untrained:
+    """What training starts from.
+
+    Attributes:
+        start: the tensors that a bold attempt starts from, those of the student or fitted ones.
+        best: the tensors that would be written without training.
+        fitted: whether layers were fitted.
+        renewed: whether ``best`` are the fitted ones: what becomes of them is written with
+            statistics of its own, as those it trains with belong to the weights before.
+        wholly: whether all layers are fitted in ``best``.
+    """
+
+    start: Mapping[str, np.ndarray]
+    best: Mapping[str, np.ndarray]
+    fitted: bool
+    renewed: bool
+    wholly: bool
+
+
+def attempts_at(job: Job, student: Student, untrained: Untrained) -> Iterator[Attempt]:
+    """Yield the attempts at training, the boldest first.
+
+    The careful ones, which are all where layers were fitted or batches are too small to normalise
+    by, train the pruned model as it would be written untrained: with its statistics, on its outputs
+    alone. Where layers were fitted and one of them scores classes, the first of these learns from
+    inner values instead: see `body_of`.
+    """
+    settings = job.recipe.training
+    careful_only = untrained.fitted or settings.batch_size < SMALLEST_SLICE
+    for number in range(CAREFUL_FROM if careful_only else 0, CAREFUL_FROM):
+        rate = settings.learning_rate * RATES[number]
+        yield Attempt(number, False, student, student, untrained.start, _at(settings, rate))
+    # What is pruned already is not grown back first.
+    settings = settings.model_copy(update={"ramp": 0.0})
+    careful = replace(student, normalizations=(), features=())
+    body = body_of(student) if untrained.renewed and untrained.wholly else None
+    for number in range(CAREFUL_FROM, len(RATES)):
+        inside = body is not None and number == CAREFUL_FROM
+        learner = body if body is not None and inside else careful
+        yield Attempt(
+            number,
+            number + 1 == len(RATES),
+            learner,
+            student if untrained.renewed else learner,
+            untrained.best,
+            _inside(settings) if inside else _at(settings, _careful_rate(job, number)),
+            relative=True,
+            parts=inside and fitting_views(job.data, student.multiplications, settings.augment) > 1,
+        )
+
+
+def _at(settings: Training, rate: float) -> Training:
+    return settings.model_copy(update={"learning_rate": rate})
+
+
+def _inside(settings: Training) -> Training:
+    """Return ``settings`` where inner values are all that is learned from, to the end."""
+    return _at(settings, settings.learning_rate * INSIDE).model_copy(update={"features_fade": 0.0})
+
+
+def _careful_rate(job: Job, number: int) -> float:
+    settings = job.recipe.training
+    shorter = RATES[number] / RATES[CAREFUL_FROM]
+    path = PATH * shorter / max(settings.steps(len(job.data)), 1)
+    return max(settings.learning_rate * RATES[number], path)

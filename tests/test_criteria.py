@@ -1,0 +1,89 @@
+"""What weights are worth, from what enters their layers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from small_networks import STUDENT_SETTINGS, classifier, images, prepared
+
+from onnx_unipts.calibration import CalibrationData
+from onnx_unipts.criteria import CRITERIA, Evidence
+from onnx_unipts.reconstruction import input_moments, linear_layers, moments
+from onnx_unipts.student import Student
+
+pytestmark = pytest.mark.usefixtures("quick_simplification")
+
+
+@pytest.fixture(scope="module")
+def convolutional(tmp_path_factory: pytest.TempPathFactory) -> tuple[Student, CalibrationData]:
+    return prepared(classifier(), tmp_path_factory.mktemp("convolutional"), images(64))
+
+
+def evidence(prepared: tuple[Student, CalibrationData], seed: int = 0) -> Evidence:
+    student, data = prepared
+    return Evidence(student, data, STUDENT_SETTINGS, seed, 1, lambda text: pytest.fail(text))
+
+
+def test_wanda_weighs_by_the_root_mean_square_of_the_input(convolutional):
+    student, data = convolutional
+    scores = CRITERIA["wanda"](evidence(convolutional))
+    x = data.batch(np.arange(64))["x"]
+    padded = np.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)])
+    weight = student.dense["w1"]
+    for channel, row, column in [(0, 0, 0), (2, 1, 1), (1, 2, 0)]:
+        seen = padded[:, channel, row : row + 8, column : column + 8]
+        expected = np.abs(weight[:, channel, row, column]) * np.sqrt(np.square(seen).mean())
+        ours = scores("w1", weight)[:, channel, row, column]
+        np.testing.assert_allclose(ours, expected, rtol=1e-4)
+
+
+def test_second_order_is_the_saliency_of_the_optimal_brain_surgeon(convolutional):
+    student, data = convolutional
+    scores = CRITERIA["second-order"](evidence(convolutional))
+    layers = linear_layers(student)
+    measured = input_moments(student, layers, student.dense, data)["w3"][0]
+    system = measured + 0.01 * np.trace(measured) / len(measured) * np.eye(len(measured))
+    weight = student.dense["w3"].astype(np.float64)
+    ours = np.square(scores("w3", student.dense["w3"]).astype(np.float64))
+    for removed in range(3):
+        # What it costs to force this weight to zero when the others may follow.
+        mask = np.ones(weight.shape, bool)
+        mask[:, removed] = False
+        fitted = np.linalg.solve(system[mask[0]][:, mask[0]], (system @ weight.T)[mask[0]]).T
+        change = weight.copy()
+        change[:, mask[0]] -= fitted
+        cost = np.einsum("ok,kl,ol->o", change, system, change)
+        np.testing.assert_allclose(ours[:, removed], cost, rtol=1e-3)
+
+
+def test_a_layer_of_too_many_inputs_goes_by_magnitude(
+    convolutional, monkeypatch: pytest.MonkeyPatch
+):
+    student, data = convolutional
+    monkeypatch.setattr(moments, "PRODUCTS_MEMORY", 8 * 50**2)  # w2 has 72 inputs, w1 27
+    warnings: list[str] = []
+    scores = CRITERIA["second-order"](
+        Evidence(student, data, STUDENT_SETTINGS, 0, 1, warnings.append)
+    )
+    assert warnings == ["inputs are not measured, magnitude decides: w2"]
+    magnitude = np.abs(student.dense["w2"])
+    assert np.corrcoef(scores("w2", student.dense["w2"]).ravel(), magnitude.ravel())[0, 1] > 0.999
+
+
+def test_gradient_times_weight_favours_what_the_outputs_hang_on(convolutional):
+    student, _ = convolutional
+    scores = CRITERIA["gradient-times-weight"](evidence(convolutional))
+    for name in student.prunable:
+        values = scores(name, student.dense[name])
+        assert values.shape == student.dense[name].shape
+        assert np.isfinite(values).all()
+        assert (values > 0).mean() > 0.9
+        assert not scores(name, np.zeros_like(student.dense[name])).any()
+
+
+def test_random_scores_follow_the_seed_alone(convolutional):
+    student, _ = convolutional
+    one, same, other = (CRITERIA["random"](evidence(convolutional, seed)) for seed in (0, 0, 1))
+    weight = student.dense["w2"]
+    np.testing.assert_array_equal(one("w2", weight), same("w2", 2 * weight))
+    assert (one("w2", weight) != other("w2", weight)).any()
