@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,75 +32,84 @@ class Attempt:
 
     Attributes:
         number: its place among all, by which a resumed run knows it.
-        last: whether no other follows.
         learner: the student as it learns; without targets, from inner values alone.
-        settled: the student as what was trained is written: its statistics are measured again.
+        settled: the student as which what was trained is written: the statistics of the
+            normalisations that it has are measured again.
         start: the tensors that training starts from.
         settings: those of the recipe, as far as this attempt takes them; its peak learning rate.
-        relative: whether steps are relative to the weights.
+        careful: whether steps are relative to the weights, and statistics those of samples as
+            they are.
         parts: whether a step sees parts of its images, enlarged.
+        last: whether no other follows.
     """
 
     number: int
-    last: bool
     learner: Student
     settled: Student
     start: Mapping[str, np.ndarray]
     settings: Training
-    relative: bool = False
+    careful: bool = False
     parts: bool = False
+    last: bool = False
 
 
 @dataclass(frozen=True)
 class Untrained:
-    """What training starts from.
+    """What there is before training.
 
     Attributes:
-        start: the tensors that a bold attempt starts from, those of the student or fitted ones.
-        best: the tensors that would be written without training.
+        best: the tensors that would be written.
         fitted: whether layers were fitted.
         renewed: whether ``best`` are the fitted ones: what becomes of them is written with
             statistics of its own, as those it trains with belong to the weights before.
-        wholly: whether all layers are fitted in ``best``.
+        wholly: whether no layer of ``best`` was left out of the fit.
     """
 
-    start: Mapping[str, np.ndarray]
     best: Mapping[str, np.ndarray]
     fitted: bool
     renewed: bool
     wholly: bool
 
 
-def attempts_at(job: Job, student: Student, untrained: Untrained) -> Iterator[Attempt]:
-    """Yield the attempts at training, the boldest first.
+def attempts_at(job: Job, student: Student, untrained: Untrained) -> list[Attempt]:
+    """Return the attempts at training, the boldest first.
 
     The careful ones, which are all where layers were fitted or batches are too small to normalise
-    by, train the pruned model as it would be written untrained: with its statistics, on its outputs
-    alone. Where layers were fitted and one of them scores classes, the first of these learns from
-    inner values instead: see `body_of`.
+    by, train the best there is without training: with its statistics, on its outputs alone. Where
+    that was fitted, wholly, the first of them learns from inner values instead, if there is a
+    `body_of` the student.
     """
     settings = job.recipe.training
-    careful_only = untrained.fitted or settings.batch_size < SMALLEST_SLICE
-    for number in range(CAREFUL_FROM if careful_only else 0, CAREFUL_FROM):
-        rate = settings.learning_rate * RATES[number]
-        yield Attempt(number, False, student, student, untrained.start, _at(settings, rate))
+    bold = [
+        Attempt(
+            number=number,
+            learner=student,
+            settled=student,
+            start=student.tensors,
+            settings=_at(settings, settings.learning_rate * RATES[number]),
+        )
+        for number in range(CAREFUL_FROM)
+    ]
     # What is pruned already is not grown back first.
     settings = settings.model_copy(update={"ramp": 0.0})
-    careful = replace(student, normalizations=(), features=())
-    body = body_of(student) if untrained.renewed and untrained.wholly else None
+    alone = replace(student, normalizations=(), features=())
+    body = (body_of(student) if untrained.renewed and untrained.wholly else None) or alone
+    careful = []
     for number in range(CAREFUL_FROM, len(RATES)):
-        inside = body is not None and number == CAREFUL_FROM
-        learner = body if body is not None and inside else careful
-        yield Attempt(
-            number,
-            number + 1 == len(RATES),
-            learner,
-            student if untrained.renewed else learner,
-            untrained.best,
-            _inside(settings) if inside else _at(settings, _careful_rate(job, number)),
-            relative=True,
+        learner = body if number == CAREFUL_FROM else alone
+        inside = not learner.targets
+        attempt = Attempt(
+            number=number,
+            learner=learner,
+            settled=student if untrained.renewed else learner,
+            start=untrained.best,
+            settings=_inside(settings) if inside else _at(settings, _careful_rate(job, number)),
+            careful=True,
             parts=inside and fitting_views(job.data, student.multiplications, settings.augment) > 1,
+            last=number + 1 == len(RATES),
         )
+        careful.append(attempt)
+    return careful if untrained.fitted or settings.batch_size < SMALLEST_SLICE else bold + careful
 
 
 def _at(settings: Training, rate: float) -> Training:

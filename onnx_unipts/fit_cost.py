@@ -9,6 +9,7 @@ import numpy as np
 from onnx_unipts.graph.cost import multiplications
 from onnx_unipts.job import Job
 from onnx_unipts.reconstruction.layer_fit import ROWS_MEMORY
+from onnx_unipts.reconstruction.moments import have_room, moments_bytes
 from onnx_unipts.reconstruction.support import is_too_large
 from onnx_unipts.reconstruction.views import fitting_samples, fitting_views
 from onnx_unipts.reconstruction.walk import MEMORY as WALK_MEMORY
@@ -43,7 +44,8 @@ def fit_seconds(job: Job, once: float, views: int = 1) -> float:
     the clock two took two minutes.
     """
     walked = WALKED * once * fitting_samples(job.data) * views
-    return walked + SOLVED * sum(count * inputs for count, inputs in _layers(job))
+    solved = ((count, inputs) for count, inputs in _layers(job) if have_room(moments_bytes(inputs)))
+    return walked + SOLVED * sum(count * inputs for count, inputs in solved)
 
 
 def fit_bytes(job: Job, values: int) -> int:

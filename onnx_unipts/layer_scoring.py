@@ -52,10 +52,8 @@ class LayerScorer:
         found = [{name: dense[name] * mask} for mask in masks]
         fit = self._fit_that_comes_to(name)
         if fit is not None:
-            try:
+            with suppress(UnsupportedModelError):
                 found = fit.roughly(name, masks, dense)
-            except UnsupportedModelError:
-                self._fit = None
         return [self._untouched - self._divergence({**dense, **each}) for each in found]
 
     @property

@@ -55,7 +55,7 @@ class Recovery(NamedTuple):
 def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recovery:
     """Train; more carefully again where that leads away from the dense model: see `attempts_at`."""
     settings = job.recipe.training
-    start, untrained = _start(job, student, kept)
+    untrained, fitted = _without_training(job, student, kept)
     if settings.epochs == 0:
         return untrained[0]
     divergence_of = DivergenceFromDense(job, student)
@@ -63,14 +63,13 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
     best = untrained[int(np.argmin(distances))]
     if not student.trained or not _check(job, student, kept):
         return best
-    fitted = start is not student.tensors
     renewed = fitted and best is untrained[0]
-    before = Untrained(start, best.tensors, fitted, renewed, wholly=not best.untrained)
-    attempts = {each.number: each for each in attempts_at(job, student, before)}
+    before = Untrained(best.tensors, fitted, renewed, wholly=not best.untrained)
+    attempts = {attempt.number: attempt for attempt in attempts_at(job, student, before)}
 
     def settle(number: int, state: Checkpoint, samples: int = RECALIBRATION_SAMPLES) -> Recovery:
         attempt = attempts[number]
-        augment = settings.augment and not attempt.relative
+        augment = settings.augment and not attempt.careful
         return _settled(job, attempt.settled, state, kept, augment, samples)
 
     course = Course(
@@ -144,7 +143,7 @@ def _trained(
     settings, number = attempt.settings, attempt.number
     give_back()
     trainer = Trainer(attempt.learner, kept, job.data, settings, job.recipe.seed, job.replicas)
-    if attempt.relative:
+    if attempt.careful:
         trainer.optimizer = RelativeAdam()
     if attempt.parts:
         trainer.draw = job.data.zoomed
@@ -173,10 +172,8 @@ def _is_finite(state: Checkpoint) -> bool:
     return finite and bool(np.isfinite(state.losses).all())
 
 
-def _start(
-    job: Job, student: Student, kept: Kept
-) -> tuple[Mapping[str, np.ndarray], list[Recovery]]:
-    """The tensors that training starts from, and what can be written without it.
+def _without_training(job: Job, student: Student, kept: Kept) -> tuple[list[Recovery], bool]:
+    """Return what can be written without training, and whether layers were fitted for it.
 
     That is, with the statistics that belong to it, and the dense model pruned, with the old ones.
     Where layers are fitted before training, that has to show on samples that they were not fitted
@@ -189,22 +186,22 @@ def _start(
     if settings.reconstruction and job.searches_masks:
         _name_unsearched(job, student, kept)
     if settings.reconstruction and settings.epochs == 0:
-        tensors, fitted = _fitted(job, student, kept, job.data, views)
+        fitted = _fitted(job, student, kept, job.data, views)
         _name_unfitted(job, fitted)
-        return tensors, [fitted, pruned]
+        return [fitted, pruned], True
     plain = [_settled(job, student, Checkpoint(0, dict(student.tensors)), kept), pruned]
     if not settings.reconstruction:
-        return student.tensors, plain
+        return plain, False
     fitted_to, held_out = job.data.split(max(len(job.data) // HELD_OUT, 1), job.recipe.seed)
-    tensors, fitted = _fitted(job, student, kept, fitted_to, views if job.synthetic else 1)
+    fitted = _fitted(job, student, kept, fitted_to, views if job.synthetic else 1)
     divergence_of = DivergenceFromDense(job, student, held_out)
     if divergence_of(fitted.tensors) >= min(divergence_of(each.tensors) for each in plain):
         job.progress.message("layers fitted one by one do no better on samples held out: not used")
-        return student.tensors, plain
+        return plain, False
     if not job.synthetic:
-        tensors, fitted = _fitted(job, student, kept, job.data, views)
+        fitted = _fitted(job, student, kept, job.data, views)
     _name_unfitted(job, fitted)
-    return tensors, [fitted, pruned]
+    return [fitted, pruned], True
 
 
 def _views(job: Job, student: Student) -> int:
@@ -224,15 +221,13 @@ def _name_unsearched(job: Job, student: Student, kept: Kept) -> None:
         job.progress.message(f"too large for the search of masks, which stay by magnitude: {names}")
 
 
-def _fitted(
-    job: Job, student: Student, kept: Kept, data: CalibrationData, views: int
-) -> tuple[dict[str, np.ndarray], Recovery]:
-    """The tensors with each layer fitted on ``data``, and what they make without training."""
+def _fitted(job: Job, student: Student, kept: Kept, data: CalibrationData, views: int) -> Recovery:
+    """Return what layers fitted on ``data`` make without training."""
     tensors, unfitted = reconstruct(
         student, kept, data, job.cores, job.progress, job.searches_masks, views
     )
     settled = _settled(job, student, Checkpoint(0, dict(tensors)), kept)
-    return tensors, settled._replace(untrained=unfitted)
+    return settled._replace(untrained=unfitted)
 
 
 def _require_finite(state: Checkpoint, learning_rate: float) -> None:

@@ -8,9 +8,14 @@ from typing import Any
 
 import numpy as np
 import onnx
-from small_networks import images, saved
+from small_networks import classifier, images, saved
 
 from onnx_unipts import api
+from onnx_unipts.calibration import input_signature, load_calibration_data
+from onnx_unipts.graph.model import load_model
+from onnx_unipts.graph.prunable import find_prunable
+from onnx_unipts.job import Job
+from onnx_unipts.recipe import load_recipe
 
 PRUNABLE = 824
 QUICK: dict[str, Any] = {
@@ -65,3 +70,16 @@ def saved_externally(model: onnx.ModelProto, directory: Path) -> Path:
     path = directory / "m.onnx"
     onnx.save(model, path, save_as_external_data=True, location="weights.bin", size_threshold=64)
     return path
+
+
+def job_of(directory: Path, samples: int = 64, synthetic: bool = False, **settings: Any) -> Job:
+    """Return the job of training `classifier` on ``samples`` from fitted layers."""
+    path = saved(classifier(), directory)
+    model = load_model(path)
+    data = load_calibration_data({"x": images(samples)}, input_signature(model, {}))
+    recipe = load_recipe("unipts").with_settings(
+        {"training.reconstruction": True} | {f"training.{k}": v for k, v in settings.items()}
+    )
+    return Job(
+        path, path, recipe, 0.5, model, find_prunable(model), data, None, "", 1, synthetic=synthetic
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from small_networks import STUDENT_SETTINGS, classifier, images, prepared
+from small_networks import STUDENT_SETTINGS
 
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.criteria import CRITERIA, Evidence
@@ -12,11 +12,6 @@ from onnx_unipts.reconstruction import input_moments, linear_layers, moments
 from onnx_unipts.student import Student
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
-
-
-@pytest.fixture(scope="module")
-def convolutional(tmp_path_factory: pytest.TempPathFactory) -> tuple[Student, CalibrationData]:
-    return prepared(classifier(), tmp_path_factory.mktemp("convolutional"), images(64))
 
 
 def evidence(prepared: tuple[Student, CalibrationData], seed: int = 0) -> Evidence:
@@ -60,14 +55,25 @@ def test_a_layer_of_too_many_inputs_goes_by_magnitude(
     convolutional, monkeypatch: pytest.MonkeyPatch
 ):
     student, data = convolutional
+    weight = student.dense["w2"]
     monkeypatch.setattr(moments, "PRODUCTS_MEMORY", 8 * 50**2)  # w2 has 72 inputs, w1 27
     warnings: list[str] = []
-    scores = CRITERIA["second-order"](
-        Evidence(student, data, STUDENT_SETTINGS, 0, 1, warnings.append)
-    )
-    assert warnings == ["inputs are not measured, magnitude decides: w2"]
-    magnitude = np.abs(student.dense["w2"])
-    assert np.corrcoef(scores("w2", student.dense["w2"]).ravel(), magnitude.ravel())[0, 1] > 0.999
+    seen = Evidence(student, data, STUDENT_SETTINGS, 0, 1, warnings.append)
+    np.testing.assert_array_equal(CRITERIA["second-order"](seen)("w2", weight), np.abs(weight))
+    assert warnings == ["too many inputs for their moments, magnitude decides: w2"]
+    assert (CRITERIA["wanda"](evidence(convolutional))("w2", weight) != np.abs(weight)).any()
+
+
+def test_moments_are_measured_together_as_far_as_there_is_room(
+    convolutional, monkeypatch: pytest.MonkeyPatch
+):
+    student, _ = convolutional
+    together = CRITERIA["second-order"](evidence(convolutional))
+    monkeypatch.setattr(moments, "PRODUCTS_MEMORY", 8 * 72**2)  # w2 alone
+    apart = CRITERIA["second-order"](evidence(convolutional))
+    for name, weight in student.dense.items():
+        if name in student.prunable:
+            np.testing.assert_allclose(apart(name, weight), together(name, weight), rtol=0.3)
 
 
 def test_gradient_times_weight_favours_what_the_outputs_hang_on(convolutional):

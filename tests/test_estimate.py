@@ -7,34 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from compression import job_of
 from small_networks import classifier, images, saved
 
 from onnx_unipts import api, estimate, fit_cost
-from onnx_unipts.calibration import CalibrationData, input_signature, load_calibration_data
+from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.calibration.data import ArrayColumn
 from onnx_unipts.fit_cost import fit_seconds, mask_search_seconds
-from onnx_unipts.graph.model import load_model
-from onnx_unipts.graph.prunable import find_prunable
-from onnx_unipts.job import Job
 from onnx_unipts.layer_scoring import LEAST_SCORED, SCORED_SAMPLES, scored_samples
-from onnx_unipts.recipe import load_recipe
-from onnx_unipts.reconstruction import support
+from onnx_unipts.reconstruction import moments, support
 
 # Each weight times the inputs of its layer: two convolutions and a Gemm.
 PRODUCTS = 216 * 27 + 576 * 72 + 32 * 8
-
-
-def job_of(directory: Path, samples: int = 64, synthetic: bool = False, **settings: Any) -> Job:
-    """Return the job of training `classifier` on ``samples`` from fitted layers."""
-    path = saved(classifier(), directory)
-    model = load_model(path)
-    data = load_calibration_data({"x": images(samples)}, input_signature(model, {}))
-    recipe = load_recipe("unipts").with_settings(
-        {"training.reconstruction": True} | {f"training.{k}": v for k, v in settings.items()}
-    )
-    return Job(
-        path, path, recipe, 0.5, model, find_prunable(model), data, None, "", 1, synthetic=synthetic
-    )
 
 
 def planned(
@@ -108,6 +92,15 @@ def test_a_fit_takes_runs_and_products_of_weights_and_inputs(tmp_path: Path):
     walked = fit_seconds(many, 0.01) - fit_seconds(few, 0.01)
     assert walked == pytest.approx(48 * fit_cost.WALKED * 0.01)
     assert mask_search_seconds(few) == pytest.approx(fit_cost.CHOSEN * PRODUCTS)
+
+
+def test_layers_too_large_to_be_fitted_take_no_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(moments, "PRODUCTS_MEMORY", 8 * 27**2)
+    assert fit_seconds(job_of(tmp_path), 0.0) == pytest.approx(
+        fit_cost.SOLVED * (PRODUCTS - 576 * 72)
+    )
 
 
 def test_layers_too_large_for_it_have_no_search_for_masks(

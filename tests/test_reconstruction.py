@@ -11,9 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from small_networks import (
-    classifier,
     draw,
-    images,
     moments_of,
     network,
     outputs,
@@ -21,7 +19,6 @@ from small_networks import (
     saved,
 )
 
-from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.graph.model import load_model
 from onnx_unipts.graph.prunable import find_prunable
 from onnx_unipts.patterns import Layout, Masking
@@ -39,11 +36,6 @@ from onnx_unipts.reconstruction.least_squares import PRIORS
 from onnx_unipts.student import Student, recalibrate
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
-
-
-@pytest.fixture(scope="module")
-def convolutional(tmp_path_factory: pytest.TempPathFactory) -> tuple[Student, CalibrationData]:
-    return prepared(classifier(), tmp_path_factory.mktemp("convolutional"), images(64))
 
 
 # Layers as matrices

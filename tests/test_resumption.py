@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from compression import SEARCHED, UNTRAINED, compress, saved_externally
+from compression import QUICK, SEARCHED, UNTRAINED, compress, saved_externally
 from small_networks import classifier, images, saved
 
 from onnx_unipts import api
+from onnx_unipts.callbacks import Epoch
 from onnx_unipts.graph.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
@@ -75,6 +76,28 @@ def test_a_run_of_other_external_weights_is_not_resumed(tmp_path: Path):
     (tmp_path / "weights.bin").write_bytes(content)
     with pytest.raises(UsageError, match=r"model.* was .*, is "):
         compress(path, tmp_path, UNTRAINED, resume=True)
+
+
+def test_training_is_gone_on_from_in_the_attempt_that_it_was_in(tmp_path: Path):
+    # At this rate the first attempt leads away from the dense model.
+    chosen = QUICK | {"training.epochs": 3, "training.learning_rate": 5.0}
+    epochs: list[int] = []
+
+    def stop(epoch: Epoch) -> None:
+        epochs.append(epoch.number)
+        if len(epochs) == 5:
+            raise KeyboardInterrupt
+
+    path = saved(classifier(), tmp_path)
+    whole = compress(path, tmp_path, chosen, output=tmp_path / "whole.onnx")
+    stopped: dict[str, Any] = {"output": tmp_path / "stopped.onnx"}
+    with pytest.raises(KeyboardInterrupt):
+        compress(path, tmp_path, chosen, on_epoch=stop, **stopped)
+    resumed = compress(path, tmp_path, chosen, resume=True, **stopped)
+    assert epochs == [1, 2, 3, 1, 2]
+    assert any("leads away" in text for text in whole.report["warnings"])
+    assert resumed.report["training"]["history"] == whole.report["training"]["history"]
+    assert stopped["output"].read_bytes() == (tmp_path / "whole.onnx").read_bytes()
 
 
 KILLED_RUN = SEARCHED | {"training.epochs": 3, "allocation.search.generations": 4}

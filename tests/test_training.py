@@ -559,3 +559,21 @@ def test_a_graph_is_left_as_it_is_by_differentiating_it(
     before = ir.to_proto(student.model).SerializeToString()
     gradient_graph(student, 8)
     assert ir.to_proto(student.model).SerializeToString() == before
+
+
+def test_a_step_sees_what_is_drawn_of_its_samples(convolutional):
+    student, data = convolutional
+    trainer = Trainer(student, kept_of(student), data, SETTINGS, 0, 1)
+    seen = []
+
+    def draw_one(indices: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        seen.extend(indices)
+        return data.batch(np.zeros_like(indices))
+
+    def losses() -> list[float]:
+        return next(iter(trainer.epochs(start_of(student), Quiet()))).losses
+
+    plain = losses()
+    trainer.draw = draw_one
+    assert losses() != plain
+    assert len(seen) == len(set(seen)) == 48

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from onnx_unipts.criteria.criterion import CRITERIA, Evidence, ScaledMagnitude
 from onnx_unipts.criteria.wanda import warn_of_others
 from onnx_unipts.patterns.masking import Scores
-from onnx_unipts.reconstruction import damped, have_room, input_moments, linear_layers
+from onnx_unipts.reconstruction import (
+    LinearLayer,
+    damped,
+    have_room,
+    input_moments,
+    linear_layers,
+    moments_bytes,
+)
+from onnx_unipts.student import Student
 
 
 @CRITERIA.register("second-order")
@@ -20,18 +30,37 @@ def second_order(evidence: Evidence) -> Scores:
     the H of go by magnitude.
     """
     student = evidence.student
-    layers = {
-        name: layer
-        for name, layer in linear_layers(student).items()
-        if have_room(layer.matrix(student.dense[name]))
-    }
-    moments = input_moments(student, layers, student.dense, evidence.data, evidence.cores)
+    layers = linear_layers(student)
+    warn_of_others(evidence, layers.keys())
+    large = [name for name, layer in layers.items() if not have_room(_bytes(student, name, layer))]
+    if large:
+        evidence.warn(f"too many inputs for their moments, magnitude decides: {', '.join(large)}")
     factors = {}
-    for name, layer in layers.items():
-        inverse = np.linalg.inv(damped(moments[name]))
-        diagonal = np.maximum(np.einsum("gkk->gk", inverse), 1e-30)[:, None, :]
-        shape = layer.matrix(student.dense[name]).shape
-        factor = np.broadcast_to(1 / np.sqrt(diagonal), shape)
-        factors[name] = layer.tensor(factor, student.dense[name].shape).astype(np.float32)
-    warn_of_others(evidence, factors.keys())
+    for some in _in_room(student, {n: layer for n, layer in layers.items() if n not in large}):
+        moments = input_moments(student, some, student.dense, evidence.data, evidence.cores)
+        for name, layer in some.items():
+            inverse = np.linalg.inv(damped(moments[name]))
+            diagonal = np.maximum(np.einsum("gkk->gk", inverse), 1e-30)[:, None, :]
+            shape = layer.matrix(student.dense[name]).shape
+            factor = np.broadcast_to(1 / np.sqrt(diagonal), shape)
+            factors[name] = layer.tensor(factor, student.dense[name].shape).astype(np.float32)
     return ScaledMagnitude(factors)
+
+
+def _bytes(student: Student, name: str, layer: LinearLayer) -> int:
+    groups, _, inputs = layer.matrix(student.dense[name]).shape
+    return moments_bytes(inputs, groups)
+
+
+def _in_room(student: Student, layers: dict[str, LinearLayer]) -> Iterator[dict[str, LinearLayer]]:
+    """Yield ``layers`` in parts whose moments there is memory for at once."""
+    some: dict[str, LinearLayer] = {}
+    taken = 0
+    for name, layer in layers.items():
+        taken += _bytes(student, name, layer)
+        if some and not have_room(taken):
+            yield some
+            some, taken = {}, _bytes(student, name, layer)
+        some[name] = layer
+    if some:
+        yield some

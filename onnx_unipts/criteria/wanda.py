@@ -29,7 +29,7 @@ def wanda(evidence: Evidence) -> Scores:
 
 
 def warn_of_others(evidence: Evidence, known: object) -> None:
-    """Tell which weights go by magnitude, because what enters them is not measured."""
+    """Tell which weights go by magnitude, because what enters them cannot be measured."""
     others = [name for name in evidence.student.prunable if name not in known]  # type: ignore[operator]
     if others:
-        evidence.warn(f"inputs are not measured, magnitude decides: {', '.join(others)}")
+        evidence.warn(f"inputs cannot be measured, magnitude decides: {', '.join(others)}")

@@ -5,7 +5,12 @@ from onnx_unipts.reconstruction.layer_fit import LayerFit
 from onnx_unipts.reconstruction.layerwise import body_of, reconstruct
 from onnx_unipts.reconstruction.least_squares import Moments, damped, fitted, masked_least_squares
 from onnx_unipts.reconstruction.linear_layer import LinearLayer, linear_layers
-from onnx_unipts.reconstruction.moments import have_room, input_moments, input_squares
+from onnx_unipts.reconstruction.moments import (
+    have_room,
+    input_moments,
+    input_squares,
+    moments_bytes,
+)
 from onnx_unipts.reconstruction.pooling import layer_at_positions
 from onnx_unipts.reconstruction.support import chosen_support, unsearched_layers
 from onnx_unipts.reconstruction.views import FittingRuns, fitting_views
@@ -28,6 +33,7 @@ __all__ = [
     "layer_at_positions",
     "linear_layers",
     "masked_least_squares",
+    "moments_bytes",
     "reconstruct",
     "scoring_layers",
     "unsearched_layers",

@@ -26,7 +26,7 @@ from onnx_unipts.reconstruction.least_squares import (
     masked_least_squares,
 )
 from onnx_unipts.reconstruction.linear_layer import LinearLayer, linear_layers
-from onnx_unipts.reconstruction.moments import have_room
+from onnx_unipts.reconstruction.moments import have_room, moments_bytes
 from onnx_unipts.reconstruction.pooling import layer_at_positions
 from onnx_unipts.reconstruction.support import chosen_support
 from onnx_unipts.reconstruction.views import FittingRuns
@@ -107,8 +107,8 @@ class LayerFit:
     @staticmethod
     def _require_room(name: str, matrix: np.ndarray) -> None:
         """Raise `UnsupportedModelError` where the inputs of a layer are too many to be fitted."""
-        if not have_room(matrix):
-            inputs = matrix.shape[-1]
+        groups, _, inputs = matrix.shape
+        if not have_room(moments_bytes(inputs, groups)):
             raise UnsupportedModelError(f"{name}: {inputs} inputs are too many to be fitted")
 
     @staticmethod

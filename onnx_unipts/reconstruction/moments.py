@@ -16,7 +16,14 @@ from onnx_unipts.reconstruction.linear_layer import LinearLayer
 from onnx_unipts.student import Student, batches_of
 from onnx_unipts.training.ort import inference_session
 
-__all__ = ["have_room", "input_moments", "input_squares", "product_of", "run_session"]
+__all__ = [
+    "have_room",
+    "input_moments",
+    "input_squares",
+    "moments_bytes",
+    "product_of",
+    "run_session",
+]
 
 SAMPLES = 512
 BATCH = 64
@@ -26,11 +33,14 @@ MEMORY = 1 << 28
 PRODUCTS_MEMORY = 1 << 30
 
 Tensors = Mapping[str, np.ndarray]
+Layers = Mapping[str, LinearLayer]
+# Rows (groups, rows, K) -> what is summed of them.
+SumsOf = Callable[[np.ndarray], np.ndarray]
 
 
 def input_moments(
     student: Student,
-    layers: Mapping[str, LinearLayer],
+    layers: Layers,
     tensors: Tensors,
     data: CalibrationData,
     cores: int = 1,
@@ -40,32 +50,38 @@ def input_moments(
     The student runs with ``tensors``, normalised by the statistics of each batch, in a process of
     its own; raises `UnsupportedModelError` where the runtime cannot.
     """
-    measured = (_products, student, layers, tensors, data, cores)
-    return isolated(_input_means, *measured) if layers else {}
+    return _means(_products, student, layers, tensors, data, cores)
 
 
 def input_squares(
     student: Student,
-    layers: Mapping[str, LinearLayer],
+    layers: Layers,
     tensors: Tensors,
     data: CalibrationData,
     cores: int = 1,
 ) -> dict[str, np.ndarray]:
     """Return the diagonals of `input_moments`, (groups, K), which take little memory."""
-    measured = (_squares, student, layers, tensors, data, cores)
-    return isolated(_input_means, *measured) if layers else {}
+    return _means(_squares, student, layers, tensors, data, cores)
 
 
-def have_room(matrix: np.ndarray) -> bool:
-    """Tell whether there is memory for the moments of the inputs of ``matrix`` (groups, M, K)."""
-    groups, _, inputs = matrix.shape
-    return 8 * groups * inputs**2 <= PRODUCTS_MEMORY
+def moments_bytes(inputs: int, groups: int = 1) -> int:
+    """Return how many bytes the moments of one layer of so many ``inputs`` take."""
+    return 8 * groups * inputs**2
 
 
-def _input_means(
-    sums_of: Callable[[np.ndarray], np.ndarray],
+def have_room(size: int) -> bool:
+    """Tell whether there is memory for moments of so many bytes."""
+    return size <= PRODUCTS_MEMORY
+
+
+def _means(sums_of: SumsOf, student: Student, layers: Layers, *rest: Any) -> dict[str, np.ndarray]:
+    return isolated(_measured, sums_of, student, layers, *rest) if layers else {}
+
+
+def _measured(
+    sums_of: SumsOf,
     student: Student,
-    layers: Mapping[str, LinearLayer],
+    layers: Layers,
     tensors: Tensors,
     data: CalibrationData,
     cores: int,
@@ -93,7 +109,7 @@ def _squares(rows: np.ndarray) -> np.ndarray:
 
 
 def product_of(left: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """Return the sums of left right^T over rows, float64 (groups, K, K)."""
+    """Return the sums of left right^T over rows, float64 (groups, K of left, K of right)."""
     return np.matmul(left.swapaxes(1, 2), right).astype(np.float64)
 
 

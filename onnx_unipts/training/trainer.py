@@ -165,7 +165,6 @@ class Trainer:
         )
         self.unreached = graph.unreached
         self.stopped = graph.stopped
-        self.learning_rate = settings.learning_rate
 
     @property
     def steps_per_epoch(self) -> int:
@@ -228,7 +227,7 @@ class Trainer:
 
         loss, gradients = _summed(self._pool.map(replica, range(self._replicas)))
         rate = learning_rate(
-            self.learning_rate, index, self.steps, settings.warmup, settings.cosine_power
+            settings.learning_rate, index, self.steps, settings.warmup, settings.cosine_power
         )
         updates = self.recovery.updates(tensors, gradients, masks)
         self.optimizer.step(tensors, updates, masks, rate)
