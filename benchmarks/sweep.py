@@ -28,8 +28,7 @@ from onnx_unipts.calibration import input_signature, load_calibration_data
 from onnx_unipts.evaluation import batching_for
 from onnx_unipts.graph.dynamic_batch import batching_of
 from onnx_unipts.graph.model import load_model, stored_tensors
-from onnx_unipts.graph.prunable import PrunableWeight, find_prunable
-from onnx_unipts.preparation import LAST_RESORTS
+from onnx_unipts.graph.prunable import PrunableWeight, find_prunable, with_last_resort
 from onnx_unipts.probing import with_running_sizes
 from onnx_unipts.training.ort import file_session
 
@@ -200,11 +199,8 @@ def _check(path: Path, written: Path, sparsity: float) -> dict[str, Any]:
 
 def _pruned(model: ir.Model) -> list[PrunableWeight]:
     """Return the weights that compress prunes: kinds of last resort where there are no others."""
-    for include in ([], *([kind] for kind in LAST_RESORTS)):
-        weights = [w for w in find_prunable(model, include=include) if w.pruned]
-        if weights:
-            return weights
-    return []
+    weights, _ = with_last_resort(lambda kinds: find_prunable(model, include=kinds))
+    return [weight for weight in weights if weight.pruned]
 
 
 def _signature(model: ir.Model) -> list[tuple[Any, ...]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from onnx_unipts.graph.dynamic_batch import batching_of
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import load_model
-from onnx_unipts.graph.prunable import find_prunable
+from onnx_unipts.graph.prunable import find_prunable, with_last_resort
 from onnx_unipts.graph.sequence_inputs import declared_inputs
 from onnx_unipts.job import Job
 from onnx_unipts.output_file import atomic_path, check_output_file
@@ -243,14 +244,25 @@ def evaluate(
 
 
 def inspect(
-    model: ModelPath, *, exclude: tuple[str, ...] = (), only: tuple[str, ...] = ()
+    model: ModelPath,
+    *,
+    exclude: Sequence[str] = (),
+    include: Sequence[str] = (),
+    only: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return every weight of the model file with its verdict, and the model's signature."""
+    """Return every weight of the model file with its verdict, and the model's signature.
+
+    ``exclude``, ``include`` and ``only`` are those of a recipe. ``last_resort`` is the kind of
+    weights that `compress` prunes unasked because there are no others.
+    """
+    chosen = {"exclude": exclude, "include": include, "only": only}
+    recipe = Recipe().with_settings(chosen)
     loaded = load_model(model)
     inputs = [v for v in declared_inputs(loaded) if v.name not in loaded.graph.initializers]
-    return inspection_document(
-        model, find_prunable(loaded, exclude, only=only), inputs, list(loaded.graph.outputs)
-    )
+    found = partial(find_prunable, loaded, recipe.exclude, only=recipe.only)
+    _, last_resort = with_last_resort(lambda kinds: found(include=kinds), recipe.include)
+    weights = found(include=recipe.include)
+    return inspection_document(model, weights, inputs, list(loaded.graph.outputs), last_resort)
 
 
 def _prepare(

@@ -23,13 +23,13 @@ from onnx_unipts.graph.dynamic_batch import batching_of
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import is_ort_format, load_model
-from onnx_unipts.graph.prunable import find_prunable
+from onnx_unipts.graph.prunable import KINDS, find_prunable
 from onnx_unipts.measurement import measure
 from onnx_unipts.probing import with_running_sizes
 from onnx_unipts.report.document import benchmark_document
 from onnx_unipts.report.files import describe_file
 from onnx_unipts.report.storage import entropy_bound
-from onnx_unipts.report.zeros import INTEGERS, zeros_against
+from onnx_unipts.report.zeros import INTEGERS, dense_name, zeros_against
 
 __all__ = ["benchmark"]
 
@@ -111,7 +111,9 @@ def _zeros(
     layers = zeros_against(dense, sparse)
     sizes = {weight.key: ir.DataType[weight.dtype].itemsize for weight in find_prunable(dense)}
     layers = [layer for layer in layers if layer.name in sizes]
-    stored = [w for w in find_prunable(sparse, include=("quantised",)) if w.pruned]
+    names = {layer.name for layer in layers}
+    found = find_prunable(sparse, include=KINDS)
+    stored = [w for w in found if w.pruned and dense_name(w.key, sizes) in names]
     quantized = any(w.dtype in INTEGERS and w.key not in sizes for w in stored)
     cut = sum(weight.count for weight in stored) < sum(layer.count for layer in layers)
     bound = entropy_bound(dense_bytes, layers, sizes, 1 if quantized else None)

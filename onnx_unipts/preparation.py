@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,12 @@ from onnx_unipts.graph.dynamic_batch import batching_of
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import find_nonfinite, load_model
-from onnx_unipts.graph.prunable import PrunableWeight, find_prunable, matching
+from onnx_unipts.graph.prunable import (
+    PrunableWeight,
+    find_prunable,
+    matching,
+    with_last_resort,
+)
 from onnx_unipts.job import Job
 from onnx_unipts.patterns import Pattern, parse_pattern, target_sparsity
 from onnx_unipts.probing import require_running, with_running_sizes
@@ -41,10 +46,8 @@ from onnx_unipts.training.objective import OBJECTIVES
 from onnx_unipts.training.recovery import RECOVERIES
 from onnx_unipts.training.trainer import available_cores
 
-__all__ = ["LAST_RESORTS", "prepare_job"]
+__all__ = ["prepare_job"]
 
-# Kinds of weights that are pruned unasked where a model has no others.
-LAST_RESORTS = ("recurrent", "optional", "quantised")
 # Steps per epoch where the samples do not fill one batch.
 STEPS_OF_FEW = 4
 # Fewer samples than the first, for more weights each than the second, are learned by heart.
@@ -112,7 +115,7 @@ def prepare_job(
     )
     _check_prescribed(job)
     _present_data(job)
-    if not any(weight.pruned for weight in _found(dense, recipe)):
+    if not any(weight.pruned for weight in _found(dense, recipe, recipe.include)):
         operators = ", ".join(sorted({weight.operator for weight in job.pruned}))
         job.warn(f"the model has no other weights: those of {operators} are pruned")
     if (size := recipe.training.batch_size) != wanted:
@@ -196,11 +199,10 @@ def _check_whole_model(recipe: Recipe, pattern: Pattern) -> None:
 
 def _weights(model: ir.Model, path: Path, recipe: Recipe) -> list[PrunableWeight]:
     pattern = parse_pattern(recipe.pattern)
-    weights = [_objected(w, pattern) for w in _found(model, recipe)]
-    for kind in LAST_RESORTS:
-        if not any(weight.pruned for weight in weights):
-            included = recipe.with_settings({"include": (*recipe.include, kind)})
-            weights = [_objected(w, pattern) for w in _found(model, included)]
+    weights, _ = with_last_resort(
+        lambda kinds: [_objected(weight, pattern) for weight in _found(model, recipe, kinds)],
+        recipe.include,
+    )
     pruned = [weight.key for weight in weights if weight.pruned]
     if not pruned:
         reasons = sorted({weight.reason for weight in weights if weight.reason})
@@ -217,8 +219,8 @@ def _weights(model: ir.Model, path: Path, recipe: Recipe) -> list[PrunableWeight
     return weights
 
 
-def _found(model: ir.Model, recipe: Recipe) -> list[PrunableWeight]:
-    weights = find_prunable(model, recipe.exclude, recipe.include, recipe.only)
+def _found(model: ir.Model, recipe: Recipe, kinds: Sequence[str]) -> list[PrunableWeight]:
+    weights = find_prunable(model, recipe.exclude, kinds, recipe.only)
     for pattern in recipe.only:
         if not matching(weights, pattern):
             raise UsageError(f"only {pattern!r} matches no weight; see onnx-unipts inspect")

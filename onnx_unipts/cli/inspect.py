@@ -27,13 +27,10 @@ EXAMPLES = examples(
 @show_options
 def inspect(model: Path, weights: WeightArguments, show: ShowArguments) -> None:
     """List the weights of MODEL: operator, shape, whether they are pruned, and if not, why."""
-    from onnx_unipts.graph.model import load_model
-    from onnx_unipts.graph.prunable import find_prunable
-    from onnx_unipts.graph.sequence_inputs import declared_inputs
-    from onnx_unipts.report import inspection_document
+    import onnx_unipts
     from onnx_unipts.report.terminal import print_inspection
 
-    graph = load_model(model)
-    found = find_prunable(graph, weights.exclude, weights.include, weights.only)
-    document = inspection_document(model, found, declared_inputs(graph), list(graph.graph.outputs))
+    document = onnx_unipts.inspect(
+        model, exclude=weights.exclude, include=weights.include, only=weights.only
+    )
     show.result(document, print_inspection)

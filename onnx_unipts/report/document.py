@@ -167,10 +167,12 @@ def inspection_document(
     weights: Sequence[PrunableWeight],
     inputs: Sequence[ir.Value],
     outputs: Sequence[ir.Value],
+    last_resort: str = "",
 ) -> dict[str, Any]:
     """Return what ``inspect`` prints: every weight of the model file, and its signature.
 
-    Initializers that are also listed as inputs (IR version 3) are left out.
+    Initializers that are also listed as inputs (IR version 3) are left out. ``last_resort`` is the
+    kind of weights that are pruned unasked because the model has no others.
     """
     return plain(
         {
@@ -178,6 +180,7 @@ def inspection_document(
             "weights": [asdict(weight) for weight in weights],
             "inputs": [_signature(value) for value in inputs if not value.is_initializer()],
             "outputs": [_signature(value) for value in outputs],
+            "last_resort": last_resort or None,
         }
     )
 

@@ -174,6 +174,9 @@ def print_inspection(inspection: Document, stream: TextIO | None = None) -> None
     for kind in ("inputs", "outputs"):
         for i, value in enumerate(inspection[kind]):
             signature.add_row(kind if i == 0 else "", Text(_tensor(value)))
+    if inspection["last_resort"]:
+        unasked = f"prunes the {inspection['last_resort']} weights, as there are no others"
+        signature.add_row("compress", unasked)
     show(console, signature)
 
 
