@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from onnx_unipts.api import Result, compress, evaluate, inspect, search
     from onnx_unipts.benchmarking import benchmark
+    from onnx_unipts.calibration import Preprocessing
     from onnx_unipts.callbacks import Epoch, Generation
     from onnx_unipts.conversion import pack, unpack
     from onnx_unipts.recipe import Recipe, load_recipe
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Epoch",
     "Generation",
+    "Preprocessing",
     "Recipe",
     "Result",
     "Sweep",
@@ -34,6 +36,7 @@ __all__ = [
 _HOMES = {
     "Epoch": "onnx_unipts.callbacks",
     "Generation": "onnx_unipts.callbacks",
+    "Preprocessing": "onnx_unipts.calibration",
     "Recipe": "onnx_unipts.recipe",
     "Sweep": "onnx_unipts.sweeping",
     "benchmark": "onnx_unipts.benchmarking",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -12,12 +11,14 @@ from typing import Any
 
 import onnx_ir as ir
 
+from onnx_unipts.arguments import ModelPath, cores_of, model_path
 from onnx_unipts.calibration import (
     Preprocessing,
     input_signature,
     is_synthetic,
     load_calibration_data,
 )
+from onnx_unipts.call_text import call_text
 from onnx_unipts.callbacks import Callbacks, Epoch, Generation
 from onnx_unipts.data_check import check_outputs, value_ranges
 from onnx_unipts.environment import check_training_runtime
@@ -55,14 +56,11 @@ from onnx_unipts.result import Result
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.targets import choose_targets
 from onnx_unipts.training.ort import file_session
-from onnx_unipts.training.trainer import available_cores
 
 __all__ = ["Result", "compress", "evaluate", "inspect", "search"]
 
 # What the preparation does not depend on.
 NOT_OF_PREPARATION = ("sparsity", "output", "recipe.sparsity")
-
-ModelPath = str | os.PathLike[str]
 
 
 def compress(
@@ -74,7 +72,7 @@ def compress(
     eval_data: Any = None,
     recipe: str | os.PathLike[str] | Recipe = "unipts",
     settings: Mapping[str, Any] | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preprocessing | str | None = None,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     run_dir: ModelPath | None = None,
     resume: bool = False,
@@ -96,8 +94,9 @@ def compress(
 
     ``sparsity`` is the share of the prunable weights to set to zero, in (0, 1). ``data`` is what
     `onnx_unipts.calibration.load_calibration_data` accepts (None: synthetic inputs), ``eval_data``
-    the same, used only to measure. ``recipe`` is a name, a YAML file or a `Recipe`; ``settings``
-    change single keys of it, as in ``{"training.epochs": 3}``. ``output`` defaults to
+    the same, used only to measure. ``preprocessing`` says how pixels become values, or is the name
+    of a preset; the recipe's holds if it is None. ``recipe`` is a name, a YAML file or a `Recipe`;
+    ``settings`` change single keys of it, as in ``{"training.epochs": 3}``. ``output`` defaults to
     ``<model>.sparse.onnx`` beside the model, ``run_dir`` to ``<output stem>.run`` beside the
     output. With ``resume`` a killed run goes on, to the same result as an unbroken one.
     ``prepared_by`` is the run directory of the same compression at another sparsity: the dense
@@ -113,7 +112,9 @@ def compress(
     Raises `UsageError`, `UnsupportedModelError`, `BrokenEnvironmentError` or `TargetMissedError`,
     each with one clear line.
     """
+    command = command or call_text(compress, locals())
     began = time.monotonic()
+    model = model_path(model)
     output = default_output(model, format) if output is None else Path(output)
     job, directory = _prepare(
         model, sparsity, output, data, eval_data, recipe, settings, preprocessing, input_shapes,
@@ -151,7 +152,7 @@ def search(
     data: Any = None,
     recipe: str | os.PathLike[str] | Recipe = "unipts",
     settings: Mapping[str, Any] | None = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preprocessing | str | None = None,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     run_dir: ModelPath | None = None,
     resume: bool = False,
@@ -166,6 +167,7 @@ def search(
 
     The arguments are those of `compress`, which goes on from here with ``resume=True``.
     """
+    command = command or call_text(search, locals())
     began = time.monotonic()
     job, directory = _prepare(
         model, sparsity, output, data, None, recipe, settings, preprocessing, input_shapes,
@@ -193,7 +195,7 @@ def evaluate(
     sparse: ModelPath,
     *,
     data: Any = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preprocessing | str | None = None,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     num_samples: int | None = None,
     seed: int = 0,
@@ -202,7 +204,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Compare the model files ``dense`` and ``sparse`` on ``data``; return the document of it."""
     check_training_runtime()
-    cores = jobs or available_cores()
+    cores = cores_of(jobs)
+    dense, sparse = model_path(dense), model_path(sparse)
     model, other = load_model(dense), load_model(sparse)
     batching = isolated(batching_of, model)
     loaded = load_calibration_data(
@@ -257,7 +260,7 @@ def inspect(
     """
     chosen = {"exclude": exclude, "include": include, "only": only}
     recipe = Recipe().with_settings(chosen)
-    loaded = load_model(model)
+    loaded = load_model(model_path(model))
     inputs = [v for v in declared_inputs(loaded) if v.name not in loaded.graph.initializers]
     found = partial(find_prunable, loaded, recipe.exclude, only=recipe.only)
     _, last_resort = with_last_resort(lambda kinds: found(include=kinds), recipe.include)
@@ -273,20 +276,20 @@ def _prepare(
     eval_data: Any,
     recipe: str | os.PathLike[str] | Recipe,
     settings: Mapping[str, Any] | None,
-    preprocessing: Preprocessing | None,
+    preprocessing: Preprocessing | str | None,
     input_shapes: Mapping[str, tuple[int, ...]] | None,
     run_dir: ModelPath | None,
     jobs: int | None,
     backend: str,
-    command: str | None,
+    command: str,
     progress: Progress | None,
 ) -> tuple[Job, Path]:
     check_training_runtime()
-    given = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    given = load_recipe(recipe)
     if sparsity is not None:
         given = given.with_settings({"sparsity": sparsity})
     given = given.with_settings(settings or {})
-    model = Path(model)
+    model = model_path(model)
     output = Path(output) if output is not None else default_output(model)
     if model.is_file():
         check_output_file(output, model=model)
@@ -298,9 +301,9 @@ def _prepare(
         eval_data=eval_data,
         preprocessing=preprocessing,
         input_shapes=input_shapes or {},
-        jobs=jobs,
+        cores=cores_of(jobs),
         backend=backend,
-        command=command or f"compress({shlex.quote(str(model))})",
+        command=command,
         progress=progress or Quiet(),
     )
     return job, Path(run_dir) if run_dir is not None else output.with_suffix(".run")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from onnx_unipts.api import ModelPath
+from onnx_unipts.arguments import ModelPath, at_least, model_path
 from onnx_unipts.calibration import (
     InputSpec,
     Preprocessing,
@@ -34,6 +34,7 @@ from onnx_unipts.report.zeros import INTEGERS, dense_name, zeros_against
 __all__ = ["benchmark"]
 
 SECONDS = 10.0
+MOST_BRIEF = 0.01
 
 
 def benchmark(
@@ -41,7 +42,7 @@ def benchmark(
     sparse: ModelPath,
     *,
     data: Any = None,
-    preprocessing: Preprocessing | None = None,
+    preprocessing: Preprocessing | str | None = None,
     input_shapes: dict[str, tuple[int, ...]] | None = None,
     threads: int = 1,
     batch_size: int = 1,
@@ -56,7 +57,10 @@ def benchmark(
     may be a file in ORT format, whose zeros are not counted.
     """
     check_training_runtime()
-    dense, sparse = Path(dense), Path(sparse)
+    dense, sparse = model_path(dense), model_path(sparse)
+    at_least(1, "threads", threads)
+    at_least(1, "batch_size", batch_size)
+    at_least(MOST_BRIEF, "seconds", seconds)
     model = load_model(dense)
     feeds, samples = _feeds(model, dense, data, preprocessing, input_shapes or {}, batch_size)
     other = None if is_ort_format(sparse) else load_model(sparse)
@@ -75,7 +79,7 @@ def _feeds(
     model: ir.Model,
     path: Path,
     data: Any,
-    preprocessing: Preprocessing | None,
+    preprocessing: Preprocessing | str | None,
     input_shapes: dict[str, tuple[int, ...]],
     batch_size: int,
 ) -> tuple[dict[str, np.ndarray], int]:

@@ -30,7 +30,7 @@ def gains(
     ``ratio`` is what one run takes of the dense model's time, None where that is not measured: it
     is said where something was done that may make this runtime faster.
     """
-    sentences = [pattern.gain]
+    sentences = [pattern.gain] if pattern.gain else []
     if cut and not pattern.whole_model:
         sentences.append(parse_pattern("channel").gain)
     if quantized is not None:

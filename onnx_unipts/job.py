@@ -31,6 +31,8 @@ from onnx_unipts.training.trainer import replicas_for
 
 __all__ = ["Job"]
 
+# Of data that is larger than so many bytes, a run is known by so many samples.
+FINGERPRINT_BYTES = 2**28
 FINGERPRINT_SAMPLES = 256
 
 
@@ -165,12 +167,15 @@ class Job:
 
 
 def _fingerprint(data: CalibrationData) -> dict[str, Any]:
-    """Identify the data by its size, its labels and the content of evenly spread samples."""
-    picked = np.unique(np.linspace(0, len(data) - 1, FINGERPRINT_SAMPLES).astype(int))
+    """Identify the data by its size, its labels and its samples: if large, evenly spread ones."""
+    small = len(data) * data.sample_bytes <= FINGERPRINT_BYTES
+    count = len(data) if small else FINGERPRINT_SAMPLES
+    picked = np.unique(np.linspace(0, len(data) - 1, count).astype(int))
     sha256 = hashlib.sha256()
-    for name, values in data.batch(picked).items():
-        sha256.update(name.encode())
-        sha256.update(np.ascontiguousarray(values).tobytes())
+    for start in range(0, len(picked), FINGERPRINT_SAMPLES):
+        for name, values in data.batch(picked[start : start + FINGERPRINT_SAMPLES]).items():
+            sha256.update(name.encode())
+            sha256.update(np.ascontiguousarray(values).tobytes())
     if data.labels is not None:
         sha256.update(np.ascontiguousarray(data.labels).tobytes())
     return {"samples": len(data), "sha256": sha256.hexdigest()}

@@ -44,7 +44,6 @@ from onnx_unipts.progress import Progress
 from onnx_unipts.recipe import Recipe
 from onnx_unipts.training.objective import OBJECTIVES
 from onnx_unipts.training.recovery import RECOVERIES
-from onnx_unipts.training.trainer import available_cores
 
 __all__ = ["prepare_job"]
 
@@ -64,9 +63,9 @@ def prepare_job(
     *,
     data: Any,
     eval_data: Any,
-    preprocessing: Preprocessing | None,
+    preprocessing: Preprocessing | str | None,
     input_shapes: Mapping[str, tuple[int, ...]],
-    jobs: int | None,
+    cores: int,
     backend: str,
     command: str,
     progress: Progress,
@@ -79,13 +78,16 @@ def prepare_job(
     sparsity = target_sparsity(parse_pattern(recipe.pattern), recipe.sparsity)
     _check_plugins(recipe, backend)
     wanted = recipe.training.batch_size
-    preprocessing = preprocessing or recipe.preprocessing.options()
+    if preprocessing is not None:
+        preprocessing = Preprocessing.of(preprocessing)
+        recipe = recipe.model_copy(update={"preprocessing": recipe.preprocessing.of(preprocessing)})
+    options = preprocessing or recipe.preprocessing.options()
     path = Path(model)
     dense = load_model(path)
     weights = _weights(dense, path, recipe)
     batching = isolated(batching_of, dense)
     signature = input_signature(dense, input_shapes, batching.whole)
-    load = partial(load_calibration_data, data, options=preprocessing, seed=recipe.seed)
+    load = partial(load_calibration_data, data, options=options, seed=recipe.seed)
     if is_synthetic(data):
         guess = load(signature, num_samples=1).batch(np.arange(1))
         signature = with_running_sizes(path, signature, guess)
@@ -94,7 +96,7 @@ def prepare_job(
     require_running(path, fed, loaded.batch(np.arange(1)))
     held_out = None
     if eval_data is not None:
-        held_out = load_calibration_data(eval_data, signature, preprocessing, seed=recipe.seed)
+        held_out = load_calibration_data(eval_data, signature, options, seed=recipe.seed)
     if recipe.training.epochs > 0:
         recipe = _with_fitting_batch(recipe, loaded, sum(w.count for w in weights if w.pruned))
     job = Job(
@@ -107,7 +109,7 @@ def prepare_job(
         loaded,
         held_out,
         command,
-        jobs or available_cores(),
+        cores,
         backend,
         progress,
         synthetic=is_synthetic(data),

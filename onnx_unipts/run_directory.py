@@ -100,7 +100,9 @@ class RunDirectory:
         """
         other = Path(path)
         before, now = (_read_json(each / FINGERPRINT) for each in (other, self.path))
-        differences = [d for d in _differences(before or {}, now or {}) if d.key not in differing]
+        if before is None:
+            raise UsageError(f"{other} holds no run; give the run directory of a compression")
+        differences = [d for d in _differences(before, now or {}) if d.key not in differing]
         if differences:
             raise UsageError(f"{other} holds a run of something else: {differences[0]}")
         for name in names:

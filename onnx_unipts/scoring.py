@@ -11,7 +11,7 @@ import numpy as np
 from onnx_unipts.allocation.halving import Stage, stage_ends
 from onnx_unipts.allocation.kept import Kept
 from onnx_unipts.evaluation import run_samples
-from onnx_unipts.fitness import CandidateEvaluator
+from onnx_unipts.fitness import FITNESS, CandidateEvaluator
 from onnx_unipts.job import Job
 from onnx_unipts.student import Student
 from onnx_unipts.training.ort import InferenceSession, inference_session
@@ -89,8 +89,8 @@ def _evaluator(
         student.targets,
         [_disturbed(batch, settings.noise, rng) for batch in clean],
         dense,
+        FITNESS[settings.fitness],
         None if labels is None else [labels[indices] for indices in slices],
-        settings.fitness,
         job.cores,
         job.backend,
         student.masking,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onnx_unipts.api import ModelPath, Result, compress
+from onnx_unipts.api import Result, compress
+from onnx_unipts.arguments import ModelPath, model_path
+from onnx_unipts.calibration import rereadable
 from onnx_unipts.export import default_output
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.output_file import check_output_file
@@ -29,7 +31,7 @@ class Sweep:
 
 def sweep(
     model: ModelPath,
-    sparsities: Sequence[float],
+    sparsities: Iterable[float],
     *,
     output: ModelPath | None = None,
     run_dir: ModelPath | None = None,
@@ -41,10 +43,13 @@ def sweep(
 
     The further arguments are those of `onnx_unipts.compress`. The files go by the name of
     ``output`` with the sparsity behind its stem, as in ``model.sparse-0.9.onnx``, and the
-    comparison is ``<output stem>.sweep.html``. Raises `UsageError` for what is no list of different
-    sparsities.
+    comparison is ``<output stem>.sweep.html``; a dry run writes none. Raises `UsageError` for what
+    is no list of different sparsities.
     """
+    sparsities = [float(sparsity) for sparsity in sparsities]
     _check_sparsities(sparsities)
+    options |= {key: rereadable(options.get(key)) for key in ("data", "eval_data")}
+    model = model_path(model)
     progress = Once(progress or Quiet())
     output = default_output(model, options.get("format")) if output is None else Path(output)
     page = check_output_file(output.with_suffix(".sweep.html"), "the page of the sweep")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from onnx_unipts.api import ModelPath, Result, compress
+from onnx_unipts.api import Result, compress
 from onnx_unipts.approach import HIGHEST_SPARSITY, next_density, next_sparsity
+from onnx_unipts.arguments import ModelPath, model_path
+from onnx_unipts.calibration import rereadable
 from onnx_unipts.export import default_output, required_operators
 from onnx_unipts.external_data import data_files
 from onnx_unipts.goal import Goal, parse_goal
@@ -58,9 +59,14 @@ def compress_to(
     The further arguments are those of `onnx_unipts.compress`. Raises `TargetMissedError` if no
     trial reaches the target.
     """
+    if not isinstance(target, str | Goal):
+        raise UsageError(f"target is {target!r}; allowed: text such as drop=1% or size=2MB")
     goal = parse_goal(target) if isinstance(target, str) else target
+    options |= {key: rereadable(options.get(key)) for key in ("data", "eval_data")}
     if options.pop("dry_run", False):
         raise UsageError("--dry-run shows one sparsity; give --sparsity instead of --target")
+    command = command or f"compress_to({str(model)!r}, {str(target)!r})"
+    model = model_path(model)
     progress = Once(progress or Quiet())
     output = Path(output) if output is not None else default_output(model, options.get("format"))
     check_output_file(output, "--output", model)
@@ -69,7 +75,6 @@ def compress_to(
     if goal.kind == "drop" and options.get("eval_data") is None:
         warnings = [TRAINED_ON]
         progress.warning(TRAINED_ON)
-    command = command or f"compress_to({os.fspath(model)!r}, {str(target)!r})"
     began = time.monotonic()
     resume = bool(options.get("resume"))
     with RunDirectory.open(directory, {"goal": [goal.kind, goal.limit]}, resume=resume):

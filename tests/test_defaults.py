@@ -78,6 +78,32 @@ def test_the_report_says_the_whole_command(project: Path, monkeypatch: pytest.Mo
     assert f"--data {project / 'calibration.npz'}" in command
 
 
+def test_the_command_repeats_numbers_in_full_and_what_is_off(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+):
+    table(
+        project,
+        "[tool.onnx-unipts]\nsparsity = 0.8\nmean = [0.123456789]\n"
+        "layer-sparsity = { conv3 = 0.91234567 }\n"
+        "[tool.onnx-unipts.compress]\neliminate-dead-channels = false\n",
+    )
+    command = plan(project)["command"]
+    assert "--mean 0.123456789" in command
+    assert "--layer-sparsity conv3=0.91234567" in command
+    assert "--no-eliminate-dead-channels" in command
+
+
+def test_recipes_and_allocations_in_files_count_from_the_table(project: Path):
+    (project / "mine.yaml").write_text("base: unipts\nname: mine\n", encoding="utf-8")
+    (project / "unipts").mkdir()
+    table(project, "[tool.onnx-unipts]\nsparsity = 0.8\nrecipe = 'mine.yaml'\n")
+    report = plan(project)
+    assert report["recipe"]["name"] == "mine"
+    assert f"--recipe {project / 'mine.yaml'}" in report["command"]
+    table(project, "[tool.onnx-unipts]\nsparsity = 0.8\nrecipe = 'unipts'\n")
+    assert plan(project)["recipe"]["name"] == "unipts"  # a directory is no recipe
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
 import onnx_unipts
 from onnx_unipts import Epoch, Generation
+from onnx_unipts.cli import main
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "digits"
 DATA = {"data": EXAMPLE / "calibration.npz", "eval_data": EXAMPLE / "test.npz"}
@@ -127,3 +133,55 @@ def test_the_package_is_a_program():
     assert "unipts-paper" in done.stdout
     helped = subprocess.run([*command[:3], "-h"], capture_output=True, text=True, check=True)
     assert helped.stdout.startswith("Usage: onnx-unipts ")
+
+
+def batches() -> Iterator[dict[str, np.ndarray]]:
+    with np.load(EXAMPLE / "calibration.npz") as arrays:
+        for start in range(0, 96, 32):
+            yield {"image": arrays["image"][start : start + 32]}
+
+
+class Reader:
+    """As onnxruntime's CalibrationDataReader."""
+
+    def __init__(self) -> None:
+        self._batches = batches()
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        return next(self._batches, None)
+
+
+@pytest.mark.parametrize("data", [batches, Reader], ids=["generator", "reader"])
+def test_what_can_be_read_once_serves_all_runs_of_a_sweep(tmp_path: Path, data: Callable[[], Any]):
+    swept = onnx_unipts.sweep(
+        EXAMPLE / "digits.onnx", np.array([0.5, 0.7]), data=data(), output=tmp_path / "x.onnx",
+        settings={"training.epochs": 0, "allocation.method": "lamp"},
+    )  # fmt: skip
+    assert [r.report["data"]["samples"] for r in swept.results] == [96, 96]
+    assert [r.report["sparsity"]["target"] for r in swept.results] == [0.5, 0.7]
+
+
+def test_a_sweep_that_is_planned_shows_every_plan(tmp_path: Path):
+    path = tmp_path / "digits.onnx"
+    path.write_bytes((EXAMPLE / "digits.onnx").read_bytes())
+    words = ["compress", str(path), "--sweep", "0.5,0.7", "--dry-run"]
+    shown = CliRunner().invoke(main, words).stdout
+    assert shown.count("would become zero") == 2
+    document = json.loads(CliRunner().invoke(main, [*words, "--json"]).stdout)
+    assert [run["sparsity"]["target"] for run in document["runs"]] == [0.5, 0.7]
+    assert all(run["estimate"]["total_seconds"] > 0 for run in document["runs"])
+    assert [each.name for each in tmp_path.iterdir()] == ["digits.onnx"]
+
+
+def test_the_report_says_the_call_and_how_pixels_become_values(result: onnx_unipts.Result):
+    command = result.report["command"]
+    assert command.startswith(f"compress({str(EXAMPLE / 'digits.onnx')!r}, sparsity=0.8, output=")
+    assert "'num_samples': 256" in command
+    planned = onnx_unipts.compress(
+        EXAMPLE / "digits.onnx", sparsity=0.8, dry_run=True,
+        data={"image": np.zeros((64, 1, 8, 8), np.float32)},
+        preprocessing=onnx_unipts.Preprocessing(preset="minus-one-one", mean=0.5),  # type: ignore[arg-type]
+    ).report  # fmt: skip
+    assert planned["recipe"]["preprocessing"]["preset"] == "minus-one-one"
+    assert planned["recipe"]["preprocessing"]["mean"] == [0.5]
+    assert "data={'image': ...}" in planned["command"]

@@ -161,3 +161,17 @@ def test_a_binary_file_is_refused(tmp_path: Path):
     path.write_bytes(b"\x08\x07\xff\xfe")
     with pytest.raises(UsageError, match="cannot be read"):
         load_recipe(path)
+
+
+def test_a_section_of_settings_leaves_the_rest_of_it():
+    recipe = load_recipe("unipts")
+    whole = recipe.with_settings(
+        {"training": {"epochs": 3}, "allocation": {"search": {"elite": 1}}}
+    )
+    single = recipe.with_settings({"training.epochs": 3, "allocation.search.elite": 1})
+    assert whole == single
+    assert whole.training.learning_rate == recipe.training.learning_rate
+    named = recipe.with_settings({"layer_sparsity": {"a": 0.5}})
+    assert named.with_settings({"layer_sparsity": {"b": 0.1}}).layer_sparsity == {"b": 0.1}
+    with pytest.raises(UsageError, match=r"unknown key training\.nope"):
+        recipe.with_settings({"training": {"nope": 1}})

@@ -68,6 +68,14 @@ def test_another_run_is_not_resumed(change: dict[str, Any], key: str, tmp_path: 
         compress(tmp_path / "m.onnx", tmp_path, **({"settings": UNTRAINED} | change), resume=True)
 
 
+def test_a_run_of_data_that_changed_in_one_sample_is_not_resumed(tmp_path: Path):
+    x = images(300)
+    compress(classifier(), tmp_path, UNTRAINED, data={"x": x})
+    x[1] += 0.01
+    with pytest.raises(UsageError, match=r"data\.sha256"):
+        compress(tmp_path / "m.onnx", tmp_path, UNTRAINED, data={"x": x}, resume=True)
+
+
 def test_a_run_of_other_external_weights_is_not_resumed(tmp_path: Path):
     path = saved_externally(classifier(), tmp_path)
     compress(path, tmp_path, UNTRAINED)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from onnx_unipts.calibration.source import Request, Source, sources
 from onnx_unipts.calibration.storage import is_large
 from onnx_unipts.graph.errors import UsageError
 
-__all__ = ["IterableOfDicts", "data_from_batches"]
+__all__ = ["IterableOfDicts", "data_from_batches", "rereadable"]
 
 
 @sources.register("iterable")
@@ -34,13 +35,40 @@ class IterableOfDicts(Source):
     @staticmethod
     def load(source: Any, request: Request) -> CalibrationData:
         """See `Source`."""
-        return data_from_batches(source, request, type(source).__name__)
+        origin = source.origin if isinstance(source, _Reread) else type(source).__name__
+        return data_from_batches(source, request, origin)
+
+
+def rereadable(source: Any) -> Any:
+    """Return ``source``, or where it can be read only once, what can be read again and again."""
+    origin = type(source).__name__
+    if callable(getattr(source, "get_next", None)):
+        return _Reread(iter(source.get_next, None), origin)
+    return _Reread(source, origin) if isinstance(source, Iterator) else source
+
+
+class _Reread:
+    """What an iterator yields, as far as it was ever asked for."""
+
+    def __init__(self, batches: Iterator[Any], origin: str) -> None:
+        self.origin = origin
+        self._batches = batches
+        self._read: list[Any] = []
+
+    def __iter__(self) -> Iterator[Any]:
+        for number in count():
+            if number == len(self._read):
+                try:
+                    self._read.append(next(self._batches))
+                except StopIteration:
+                    return
+            yield self._read[number]
 
 
 def data_from_batches(batches: Iterable[Any], request: Request, origin: str) -> CalibrationData:
     """Return the data of the first batches that suffice; `UsageError` names ``origin``."""
     pieces = []
-    count = size = 0
+    found = size = 0
     for number, batch in enumerate(batches):
         where = f"{origin}, batch {number}"
         if not isinstance(batch, Mapping):
@@ -50,8 +78,8 @@ def data_from_batches(batches: Iterable[Any], request: Request, origin: str) -> 
         samples = check_samples(batch, request.signature, where)
         size += sum(array.nbytes for array in samples.inputs.values())
         pieces.append((where, samples.on_disk() if is_large(size) else samples))
-        count += len(samples)
-        if request.num_samples is not None and count >= request.num_samples:
+        found += len(samples)
+        if request.num_samples is not None and found >= request.num_samples:
             break
     samples = join_samples(pieces, origin).first(request.num_samples)
     return data_from(samples, request, origin)

@@ -55,8 +55,23 @@ class Preprocessing:
     channel_order: ChannelOrder | None = None
     tokenizer: str | os.PathLike[str] | None = None
 
+    @classmethod
+    def of(cls, given: Preprocessing | str | None) -> Preprocessing:
+        """Return ``given``, which may be the name of a preset. Raises `UsageError`."""
+        if given is None or isinstance(given, str):
+            return cls(preset=given)
+        if isinstance(given, Preprocessing):
+            return given
+        raise UsageError(
+            f"preprocessing is a {type(given).__name__}; allowed: a Preprocessing, or a preset"
+        )
+
     def __post_init__(self) -> None:
         """Raise `UsageError` for numbers that cannot be meant."""
+        for name in ("mean", "std"):
+            value = getattr(self, name)
+            if isinstance(value, int | float):  # the same for all channels
+                object.__setattr__(self, name, (float(value),))
         for name, values in (("mean", self.mean), ("std", self.std)):
             if values is not None and not all(math.isfinite(value) for value in values):
                 raise UsageError(f"--{name} holds {values}; only finite numbers are allowed")

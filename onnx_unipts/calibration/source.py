@@ -63,7 +63,7 @@ sources: Registry[type[Source]] = Registry("calibration source", "onnx_unipts.ca
 def load_calibration_data(
     source: Any,
     signature: Sequence[InputSpec],
-    options: Preprocessing | None = None,
+    options: Preprocessing | str | None = None,
     *,
     num_samples: int | None = None,
     seed: int = 0,
@@ -81,7 +81,7 @@ def load_calibration_data(
     if num_samples is not None and num_samples < 1:
         raise UsageError(f"--num-samples is {num_samples}; it must be at least 1")
     _check_signature(signature)
-    request = Request(tuple(signature), options or Preprocessing(), num_samples, seed)
+    request = Request(tuple(signature), Preprocessing.of(options), num_samples, seed)
     for kind in sources.values():
         if kind.matches(source):
             return kind.load(source, request)

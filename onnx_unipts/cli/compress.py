@@ -140,7 +140,7 @@ def compress(
     input_shapes = inputs.input_shapes()
 
     import onnx_unipts
-    from onnx_unipts.report.terminal import print_comparison, print_plan, print_report
+    from onnx_unipts.report.terminal import print_comparison, print_plan, print_plans, print_report
 
     arguments: dict[str, Any] = {
         "output": output,
@@ -158,6 +158,9 @@ def compress(
     }
     if sweep is not None:
         swept = onnx_unipts.sweep(model, sweep, **arguments)
+        if run.dry_run:
+            show.result({"runs": [result.report for result in swept.results]}, print_plans)
+            return
         show.result(swept.comparison, print_comparison)
         arguments["progress"].message(f"page: {swept.page}")
         return

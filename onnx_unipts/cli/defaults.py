@@ -15,6 +15,9 @@ __all__ = ["environment_name", "given_elsewhere", "option_name", "project_defaul
 PREFIX = "ONNX_UNIPTS_"
 # Options that make no sense as a standing choice.
 NEVER = ("help", "version", "sweep", "resume")
+# Options that take a file as well as something else, and directories.
+DATA = ("data", "eval-data")
+NAMES_OR_FILES = (*DATA, "recipe", "allocation", "tokenizer")
 
 
 def option_name(parameter: click.Parameter) -> str:
@@ -55,7 +58,7 @@ def given_elsewhere(ctx: click.Context) -> str:
         source = ctx.get_parameter_source(str(parameter.name))
         value = ctx.params.get(str(parameter.name))
         if source in (ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP):
-            words += _words(parameter, value)
+            words += filter(None, _words(parameter, value))
     return shlex.join(words)
 
 
@@ -73,22 +76,23 @@ def _converted(option: click.Option, value: Any, root: Path) -> Any:
         return value if option.multiple else ",".join(value)
     if isinstance(value, str) and _is_path(option):
         path, colon, function = value.partition(":")
-        if (root / path).exists() or isinstance(option.type, click.Path):
+        there = (root / path).is_file() or ((root / path).is_dir() and option_name(option) in DATA)
+        if there or isinstance(option.type, click.Path):
             return f"{root / path}{colon}{function}"
     return [value] if option.multiple else value
 
 
 def _is_path(option: click.Option) -> bool:
-    return isinstance(option.type, click.Path) or option_name(option) in ("data", "eval-data")
+    return isinstance(option.type, click.Path) or option_name(option) in NAMES_OR_FILES
 
 
 def _words(parameter: click.Parameter, value: Any) -> list[str]:
     name = max(parameter.opts, key=len)
     if isinstance(value, bool):
-        return [name] if value else []
+        return [name] if value else [max(parameter.secondary_opts, key=len, default="")]
     if isinstance(value, Mapping):
-        return [word for key, item in value.items() for word in (name, f"{key}={item:g}")]
+        return [word for key, item in value.items() for word in (name, f"{key}={item}")]
     if isinstance(value, tuple) and not parameter.multiple:
-        return [name, ",".join(f"{number:g}" for number in value)]
+        return [name, ",".join(map(str, value))]
     values = value if isinstance(value, tuple) else (value,)
     return [word for item in values for word in (name, str(item))]

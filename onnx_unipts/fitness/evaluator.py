@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import joblib
 import numpy as np
 
-from onnx_unipts.fitness.measure import FITNESS
+from onnx_unipts.fitness.measure import Measure
 from onnx_unipts.graph.dynamic_batch import Batching
 from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.patterns import Masking
@@ -29,9 +29,9 @@ class CandidateEvaluator:
     ``model`` is the serialised student that normalises by the statistics of the batch, so that
     one pass recalibrates every normalisation for the candidate and evaluates it on the same
     samples. ``tensors`` are its parameters, ``batches`` its inputs; ``dense`` holds the dense
-    model's outputs and ``labels`` the labels for each batch. Candidates run in parallel on
-    ``jobs`` workers of joblib's ``backend``, one of `BACKENDS`. ``masking`` says how they are
-    pruned, ``batching`` how the model is fed.
+    model's outputs and ``labels`` the labels for each batch; ``measure`` compares them. Candidates
+    run in parallel on ``jobs`` workers of joblib's ``backend``, one of `BACKENDS`. ``masking`` says
+    how they are pruned, ``batching`` how the model is fed.
     """
 
     model: bytes
@@ -39,8 +39,8 @@ class CandidateEvaluator:
     targets: Sequence[Target]
     batches: Sequence[Mapping[str, np.ndarray]]
     dense: Sequence[Mapping[str, np.ndarray]]
+    measure: Measure
     labels: Sequence[np.ndarray] | None = None
-    measure: str = "divergence"
     jobs: int = 1
     backend: str = "threading"
     masking: Masking = field(default_factory=Masking)
@@ -83,7 +83,7 @@ class CandidateEvaluator:
             joined = self.batching.joined(runs, len(next(iter(batch.values()))))
             outputs = dict(zip(names, joined, strict=True))
             labels = None if self.labels is None else self.labels[index]
-            scores.append(FITNESS[self.measure](self.targets, self.dense[index], outputs, labels))
+            scores.append(self.measure(self.targets, self.dense[index], outputs, labels))
         return float(np.mean(scores))
 
     def __getstate__(self) -> dict:

@@ -24,14 +24,21 @@ def list_recipes() -> dict[str, str]:
     return {name: load_recipe(name).description for name in _shipped()}
 
 
-def load_recipe(source: str | os.PathLike[str]) -> Recipe:
-    """Read the recipe called ``source``, or the YAML file at that path.
+def load_recipe(source: str | os.PathLike[str] | Recipe) -> Recipe:
+    """Read the recipe called ``source``, or the YAML file at that path; a `Recipe` is one already.
 
     Settings that it leaves out are those of the shipped recipe that its key ``base`` names, else
     the defaults.
 
     Raises `UsageError` that names the file, the key and what is allowed.
     """
+    if isinstance(source, Recipe):
+        return source
+    if not isinstance(source, str | os.PathLike):
+        raise UsageError(
+            f"the recipe is a {type(source).__name__}; allowed: a name, the path of a YAML file, "
+            "or a Recipe; single keys are settings"
+        )
     name = os.fspath(source)
     shipped = _shipped()
     if name in shipped:

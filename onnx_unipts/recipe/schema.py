@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.recipe.sections import Allocation, Preprocessing, Section, Synthetic, Training
 from onnx_unipts.recipe.validation import unknown_key, validated
 from onnx_unipts.yaml_text import write_yaml
@@ -59,10 +60,14 @@ class Recipe(Section):
     def with_settings(self, settings: Mapping[str, Any]) -> Recipe:
         """Return a copy with dotted ``settings`` applied, e.g. ``{"training.epochs": 3}``.
 
+        ``{"training": {"epochs": 3}}`` says the same: what a section leaves out stays.
+
         Raises `UsageError` for an unknown key or a value out of range.
         """
+        if not isinstance(settings, Mapping):
+            raise UsageError(f"settings are {settings!r}; allowed: a dict of values by dotted key")
         data = self.model_dump(mode="json")
-        for dotted, value in settings.items():
+        for dotted, value in self._single(settings):
             section = data
             *path, key = dotted.split(".")
             for part in path:
@@ -71,6 +76,17 @@ class Recipe(Section):
                 section = section[part]
             section[key] = list(value) if isinstance(value, tuple) else value
         return validated(Recipe, data, "setting")
+
+    def _single(self, settings: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+        """Yield ``settings`` one by one, those of whole sections under their dotted keys."""
+        for dotted, value in settings.items():
+            section: Any = self
+            for part in dotted.split("."):
+                section = getattr(section, part, None)
+            if isinstance(section, Section) and isinstance(value, Mapping):
+                yield from self._single({f"{dotted}.{key}": inner for key, inner in value.items()})
+            else:
+                yield dotted, value
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML that `load_recipe` reads back to an equal recipe."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -177,6 +178,13 @@ class Preprocessing(Section):
     crop: int | None = Field(default=None, ge=1, description="Side of the centre square.")
     layout: Literal["nchw", "nhwc"] | None = Field(default=None, description="Axes of images.")
     tokenizer: str | None = Field(default=None, description="Tokenizer file of a text.")
+
+    @classmethod
+    def of(cls, options: calibration.Preprocessing) -> Preprocessing:
+        """Return what ``options`` say, as far as it can stand in a recipe."""
+        said = {name: getattr(options, name) for name in cls.model_fields}
+        tokenizer = options.tokenizer
+        return cls(**said | {"tokenizer": None if tokenizer is None else os.fspath(tokenizer)})
 
     def options(self) -> calibration.Preprocessing:
         """Return what calibration data is loaded with. Raises `UsageError`."""

@@ -31,6 +31,7 @@ __all__ = [
     "print_inspection",
     "print_packing",
     "print_plan",
+    "print_plans",
     "print_recipes",
     "print_report",
     "print_search",
@@ -91,6 +92,12 @@ def print_plan(report: Document, stream: TextIO | None = None) -> None:
         facts.add_row("time", f"about {total} on an idle machine ({', '.join(phases)})")
         facts.add_row("memory", f"about {_bytes(expected['memory_bytes'])}")
     show(console, facts)
+
+
+def print_plans(plans: Document, stream: TextIO | None = None) -> None:
+    """Print what each of ``runs`` would prune, for ``--dry-run``."""
+    for report in plans["runs"]:
+        print_plan(report, stream)
 
 
 def print_evaluation(evaluation: Document, stream: TextIO | None = None) -> None:
