@@ -37,7 +37,8 @@ from onnx_unipts.graph.model import load_model
 from onnx_unipts.graph.prunable import find_prunable, with_last_resort
 from onnx_unipts.graph.sequence_inputs import declared_inputs
 from onnx_unipts.job import Job
-from onnx_unipts.output_file import atomic_path, check_output_file
+from onnx_unipts.output_file import atomic_path, check_apart, check_output_file
+from onnx_unipts.patterns import Pattern, parse_pattern
 from onnx_unipts.pipeline import (
     PREPARATION,
     run_compression,
@@ -60,7 +61,7 @@ from onnx_unipts.training.ort import file_session
 __all__ = ["Result", "compress", "evaluate", "inspect", "search"]
 
 # What the preparation does not depend on.
-NOT_OF_PREPARATION = ("sparsity", "output", "recipe.sparsity")
+NOT_OF_PREPARATION = ("sparsity", "recipe.sparsity")
 
 
 def compress(
@@ -120,6 +121,10 @@ def compress(
         model, sparsity, output, data, eval_data, recipe, settings, preprocessing, input_shapes,
         run_dir, jobs, backend, command, progress,
     )  # fmt: skip
+    check_apart(
+        {"output": job.output, "recipe to save": save_recipe, "run directory": directory},
+        {"model": model, "data": data, "evaluation data": eval_data},
+    )
     job.callbacks = Callbacks(on_generation, on_epoch)
     job.storage, warning = choose_storage(
         job.dense, job.path, job.output, format, pack, values, quantize
@@ -131,8 +136,7 @@ def compress(
         _save_recipe(job.recipe, Path(save_recipe))
     if dry_run:
         return _planned(job, directory)
-    with RunDirectory.open(directory, job.fingerprint(), resume=resume) as run:
-        _tell_of_resume(job, run, resume)
+    with _opened(job, directory, resume) as run:
         if prepared_by is not None:
             run.inherit(PREPARATION, prepared_by, differing=NOT_OF_PREPARATION)
         report, figures = finished_report(job, run_compression(job, run))
@@ -176,8 +180,7 @@ def search(
     job.callbacks = Callbacks(on_generation)
     if dry_run:
         return _planned(job, directory, searching=True)
-    with RunDirectory.open(directory, job.fingerprint(), resume=resume) as run:
-        _tell_of_resume(job, run, resume)
+    with _opened(job, directory, resume) as run:
         found = run_search(job, run)
         allocation = run.read_json("allocation.json")
     report = report_document(planned_report(job))
@@ -268,6 +271,15 @@ def inspect(
     return inspection_document(model, weights, inputs, list(loaded.graph.outputs), last_resort)
 
 
+def pattern_of(
+    recipe: str | os.PathLike[str] | Recipe = "unipts",
+    settings: Mapping[str, Any] | None = None,
+    **_: Any,
+) -> Pattern:
+    """Return the pattern that a call of `compress` with these arguments prunes by."""
+    return parse_pattern(load_recipe(recipe).with_settings(settings or {}).pattern)
+
+
 def _prepare(
     model: ModelPath,
     sparsity: float | None,
@@ -314,11 +326,16 @@ def _planned(job: Job, directory: Path, searching: bool = False) -> Result:
     return Result({**document, "estimate": estimate(job, searching)}, None, directory)
 
 
-def _tell_of_resume(job: Job, run: RunDirectory, asked: bool) -> None:
+def _opened(job: Job, directory: Path, resume: bool) -> RunDirectory:
+    """Return the run directory of ``job``, and tell the user of what is there to go on with."""
+    given = job.allocation_file
+    spared = [] if given is None else [given]
+    run = RunDirectory.open(directory, job.fingerprint(), resume=resume, spared=spared)
     if run.resumed:
         job.progress.message(f"going on with the run in {run.path}")
-    elif asked:
+    elif resume:
         job.progress.message(f"no run to go on with in {run.path}: starting afresh")
+    return run
 
 
 def _save_recipe(recipe: Recipe, path: Path) -> None:

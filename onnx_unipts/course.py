@@ -14,7 +14,7 @@ from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import serialize
-from onnx_unipts.job import Job
+from onnx_unipts.job import Job, fingerprint_of
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.student import Student, write_back
 from onnx_unipts.targets import Target, choose_targets, with_measured
@@ -24,6 +24,8 @@ from onnx_unipts.training.trainer import Checkpoint
 __all__ = ["Course"]
 
 SAMPLES = 1000
+# What an entry of the journal is known by.
+IDENTIFYING = ("kind", "attempt", "measured_on")
 # Epochs that are measured, at most: with few samples each is shorter than its measurement.
 POINTS = 20
 # Bytes of weights that are written out again at every epoch, at most.
@@ -51,6 +53,8 @@ class Course:
         self._settle = settle
         self._told = 0.0
         data = job.eval_data or job.data
+        # A resumed run may be measured on other data; what is known of the old is another curve.
+        self._measured_on = fingerprint_of(data)["sha256"][:16]
         order = np.random.default_rng(0).permutation(len(data))
         self._data = data.subset(np.sort(order[: student.affordable(SAMPLES)]))
         self._targets: list[Target] = []
@@ -78,7 +82,12 @@ class Course:
         except UnsupportedModelError:
             return
         self._run.append(
-            "epoch", attempt=attempt, epoch=state.epoch, step=len(state.losses), **measured
+            "epoch",
+            attempt=attempt,
+            measured_on=self._measured_on,
+            epoch=state.epoch,
+            step=len(state.losses),
+            **measured,
         )
         self._tell(state.epoch, measured)
 
@@ -90,9 +99,9 @@ class Course:
     def of(self, attempt: int) -> list[dict[str, Any]]:
         """Return what was measured in ``attempt``, by epoch: see ``training.history``."""
         return [
-            {key: value for key, value in entry.items() if key not in ("kind", "attempt")}
+            {key: value for key, value in entry.items() if key not in IDENTIFYING}
             for entry in self._run.entries("epoch")
-            if entry["attempt"] == attempt
+            if entry["attempt"] == attempt and entry.get("measured_on") == self._measured_on
         ]
 
     def _tell(self, epoch: int, measured: Mapping[str, Any]) -> None:

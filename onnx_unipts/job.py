@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +11,9 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from onnx_unipts.allocation.automatic import allocator_for
+from onnx_unipts.allocation import ALLOCATORS
+from onnx_unipts.allocation.automatic import AUTO, allocator_for
+from onnx_unipts.allocation.file import kept_in
 from onnx_unipts.allocation.prescribed import prescribed_sparsities
 from onnx_unipts.calibration import (
     CalibrationData,
@@ -29,7 +30,7 @@ from onnx_unipts.progress import Progress, Quiet
 from onnx_unipts.recipe import Recipe
 from onnx_unipts.training.trainer import replicas_for
 
-__all__ = ["Job"]
+__all__ = ["Job", "fingerprint_of"]
 
 # Of data that is larger than so many bytes, a run is known by so many samples.
 FINGERPRINT_BYTES = 2**28
@@ -139,6 +140,13 @@ class Job:
         """How many replicas of the student share a batch."""
         return replicas_for(self.recipe.training.batch_size, self.cores)
 
+    @property
+    def allocation_file(self) -> Path | None:
+        """The file that the allocation is read from, None where it is found."""
+        method = self.recipe.allocation.method
+        named = method == AUTO or method in ALLOCATORS
+        return None if named else Path(method)
+
     def load(self) -> ir.Model:
         """Return a fresh copy of the user's model."""
         return load_model(self.path)
@@ -155,18 +163,19 @@ class Job:
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what the result depends on: a run is resumed only where all of it is equal."""
+        file = self.allocation_file
         return {
             "model": digest([self.path, *data_files(self.path)]),
-            "output": os.path.abspath(self.output),
             "sparsity": self.sparsity,
             "recipe": self.recipe.model_dump(mode="json"),
-            "data": _fingerprint(self.data),
+            "data": fingerprint_of(self.data),
             "replicas": self.replicas,
             "versions": versions(),
+            **({} if file is None else {"allocation": kept_in(str(file))}),
         }
 
 
-def _fingerprint(data: CalibrationData) -> dict[str, Any]:
+def fingerprint_of(data: CalibrationData) -> dict[str, Any]:
     """Identify the data by its size, its labels and its samples: if large, evenly spread ones."""
     small = len(data) * data.sample_bytes <= FINGERPRINT_BYTES
     count = len(data) if small else FINGERPRINT_SAMPLES

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.graph.model import data_locations
 
-__all__ = ["atomic_path", "check_output_file"]
+__all__ = ["atomic_path", "check_apart", "check_output_file"]
 
 
 @contextlib.contextmanager
@@ -50,11 +52,44 @@ def check_output_file(
         raise UsageError(f"{option} {path}: the directory {path.parent} does not exist; create it")
     if path.exists() and not path.is_file():
         raise UsageError(f"{option} {path} is not a regular file; give another name")
-    if path.exists() and model is not None and os.path.samefile(path, model):
-        raise UsageError(f"{option} {path} is the model itself; give another name")
+    if path.exists() and model is not None:
+        _check_model_survives(path, option, Path(model))
     if not _writable(path):
         raise UsageError(f"{option} {path} is not writable; give a path that is")
     return path
+
+
+def check_apart(written: Mapping[str, Any], read: Mapping[str, Any]) -> None:
+    """Raise `UsageError` where a path to write is one to read, or to write for something else.
+
+    Both are paths by the names of their arguments; what is no path is left out.
+    """
+    known = {Path(path).resolve(): name for name, path in read.items() if _is_path(path)}
+    for name, path in written.items():
+        if not _is_path(path):
+            continue
+        other = known.setdefault(Path(path).resolve(), name)
+        if other != name:
+            raise UsageError(f"{name} {path} is also the {other}; give another name")
+
+
+def _is_path(value: Any) -> bool:
+    return isinstance(value, str | os.PathLike) and value != ""
+
+
+def _check_model_survives(path: Path, option: str, model: Path) -> None:
+    if os.path.samefile(path, model):
+        raise UsageError(f"{option} {path} is the model itself; give another name")
+    ours, theirs = (
+        {(each.parent / name).resolve() for name in data_locations(each)} for each in (path, model)
+    )
+    if path.resolve() in theirs:
+        raise UsageError(f"{option} {path} holds the weights of the model; give another name")
+    if both := sorted(ours & theirs):
+        raise UsageError(
+            f"{option} {path} keeps its weights in {both[0].name}, and so does the model; give "
+            "another name"
+        )
 
 
 def _writable(path: Path) -> bool:

@@ -27,7 +27,7 @@ from onnx_unipts.memory import give_back
 from onnx_unipts.patterns.masking import Masking, Scores
 from onnx_unipts.recover import recover
 from onnx_unipts.run_directory import RunDirectory
-from onnx_unipts.searching import SearchOutcome, search_allocation
+from onnx_unipts.searching import SearchOutcome, search_allocation, tell_of_zeros
 from onnx_unipts.student import Student, build_student
 from onnx_unipts.synthesis import refine_images
 from onnx_unipts.training.adaptation import adapt_normalizations, agreement_of
@@ -127,6 +127,7 @@ def _only_prune(job: Job, run: RunDirectory, unscored: str = UNSCORED) -> Outcom
     problem = Problem(
         dense, job.sparsity, job.recipe.seed, settings, masking=job.masking, minimum=minimum
     )
+    tell_of_zeros(job, problem)
     kept = allocate_rest(unscored if method in SEARCHES else method, problem, job.prescribed)
     document = allocation_document(job.sparsity, unscored, kept, problem.counts)
     run.write_json("allocation.json", document)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -117,6 +117,8 @@ def prepare_job(
     )
     _check_prescribed(job)
     _present_data(job)
+    for text in _without_effect(job):
+        job.warn(text)
     if not any(weight.pruned for weight in _found(dense, recipe, recipe.include)):
         operators = ", ".join(sorted({weight.operator for weight in job.pruned}))
         job.warn(f"the model has no other weights: those of {operators} are pruned")
@@ -128,6 +130,19 @@ def prepare_job(
     elif recipe.training.reconstruction and recipe.training.epochs > 0:
         job.progress.message(f"trained on {len(loaded)} samples from layers fitted one by one")
     return job
+
+
+def _without_effect(job: Job) -> Iterator[str]:
+    """Yield what was asked for and changes nothing."""
+    for pattern in job.recipe.exclude:
+        if not matching(job.weights, pattern):
+            yield f"exclude {pattern!r} matches no weight; see onnx-unipts inspect"
+    method = job.recipe.allocation.method
+    if job.pattern.fixed_sparsity is not None and method not in (AUTO, "uniform"):
+        yield (
+            f"allocation {method} has no effect: the pattern {job.pattern.name} prescribes the "
+            "sparsity of every layer"
+        )
 
 
 def _check_prescribed(job: Job) -> None:

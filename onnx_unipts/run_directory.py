@@ -57,12 +57,13 @@ class RunDirectory:
         fingerprint: Mapping[str, Any],
         *,
         resume: bool = False,
+        spared: Collection[Path] = (),
     ) -> RunDirectory:
         """Lock the directory, creating it if need be, and go on with its run or start afresh.
 
         ``fingerprint`` is any document that JSON can hold. With ``resume``, a run whose
         fingerprint is equal goes on, and where there is no run yet one starts; without it the
-        files of an earlier run are removed.
+        files of an earlier run are removed, but for those ``spared``.
 
         Raises `UsageError` if another process uses the directory, if it holds files but no run,
         if it cannot be written, or if the run to resume has another fingerprint (naming what
@@ -80,7 +81,7 @@ class RunDirectory:
             fingerprint = json.loads(to_json(fingerprint))
             resumed = resume and _check_fingerprint(path, fingerprint)
             if not resumed:
-                _clear(path)
+                _clear(path, {each.resolve() for each in spared})
                 _write_json(path / FINGERPRINT, fingerprint)
             entries, journal = _open_journal(path / JOURNAL)
         except BaseException:
@@ -245,8 +246,9 @@ def _short(leaves: Mapping[str, Any], key: str) -> str:
     return text if len(text) <= 40 else f"{text[:16]}...{text[-5:]}"
 
 
-def _clear(path: Path) -> None:
+def _clear(path: Path, spared: Collection[Path]) -> None:
     own = {file for pattern in OWN_FILES for file in path.glob(pattern)}
+    own = {file for file in own if file.resolve() not in spared}
     # The fingerprint goes last: a directory half cleared must still be known as ours.
     for file in sorted(own, key=lambda file: (file.name == FINGERPRINT, file.name)):
         if file.is_file() or file.is_symlink():

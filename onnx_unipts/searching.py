@@ -11,7 +11,7 @@ from onnx_unipts.allocation import Problem
 from onnx_unipts.allocation.file import allocation_document
 from onnx_unipts.allocation.kept import Kept
 from onnx_unipts.allocation.prescribed import allocate_rest
-from onnx_unipts.allocation.problem import History
+from onnx_unipts.allocation.problem import History, zeros_for
 from onnx_unipts.callbacks import Generation
 from onnx_unipts.channels.groups import find_channels
 from onnx_unipts.channels.selection import Choice
@@ -25,7 +25,7 @@ from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.scoring import SEARCH_BATCH, CandidateScorer
 from onnx_unipts.student import Student, batches_of
 
-__all__ = ["SearchOutcome", "search_allocation"]
+__all__ = ["SearchOutcome", "search_allocation", "tell_of_zeros"]
 
 # Samples on which the weights that read removed channels are updated.
 UPDATE_SAMPLES = 1024
@@ -68,6 +68,7 @@ def search_allocation(
         stages=scorer.stages,
         layer_score=LayerScorer(job, student),
     )
+    tell_of_zeros(job, problem)
     if job.pattern.whole_model:
         kept, channels = _choose_channels(job, student, method, problem)
     else:
@@ -84,6 +85,14 @@ def search_allocation(
         sum(record["images"] for record in records),
         [record["best"] for record in records],
     )
+
+
+def tell_of_zeros(job: Job, problem: Problem) -> None:
+    """Warn of a model that is sparser already than it is to be."""
+    count = sum(problem.counts.values())
+    if problem.total < count - zeros_for(job.sparsity, count):
+        there = 1 - problem.total / count
+        job.warn(f"{there:.2%} of the weights are zero already: more than {job.sparsity:.2%}")
 
 
 def _choose_channels(

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onnx_unipts.api import Result, compress
+from onnx_unipts.api import Result, compress, pattern_of
 from onnx_unipts.arguments import ModelPath, model_path
 from onnx_unipts.calibration import rereadable
 from onnx_unipts.export import default_output
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.output_file import check_output_file
+from onnx_unipts.patterns import require_free_sparsity
 from onnx_unipts.progress import Once, Progress, Quiet
 from onnx_unipts.report.comparison import comparison_document, comparison_page
 from onnx_unipts.report.runs import write_page
@@ -48,6 +49,7 @@ def sweep(
     """
     sparsities = [float(sparsity) for sparsity in sparsities]
     _check_sparsities(sparsities)
+    require_free_sparsity(pattern_of(**options), "the sweep")
     options |= {key: rereadable(options.get(key)) for key in ("data", "eval_data")}
     model = model_path(model)
     progress = Once(progress or Quiet())

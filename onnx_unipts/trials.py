@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from onnx_unipts.api import Result, compress
+from onnx_unipts.api import Result, compress, pattern_of
 from onnx_unipts.approach import HIGHEST_SPARSITY, next_density, next_sparsity
 from onnx_unipts.arguments import ModelPath, model_path
 from onnx_unipts.calibration import rereadable
@@ -17,7 +17,8 @@ from onnx_unipts.external_data import data_files
 from onnx_unipts.goal import Goal, parse_goal
 from onnx_unipts.graph.errors import TargetMissedError, UsageError
 from onnx_unipts.graph.model import load_model, save_model
-from onnx_unipts.output_file import atomic_path, check_output_file
+from onnx_unipts.output_file import atomic_path, check_apart, check_output_file
+from onnx_unipts.patterns import require_free_sparsity
 from onnx_unipts.progress import Once, Progress, Quiet
 from onnx_unipts.report.files import describe_file
 from onnx_unipts.report.runs import FIGURES, REPORT, write_report_page
@@ -62,6 +63,7 @@ def compress_to(
     if not isinstance(target, str | Goal):
         raise UsageError(f"target is {target!r}; allowed: text such as drop=1% or size=2MB")
     goal = parse_goal(target) if isinstance(target, str) else target
+    require_free_sparsity(pattern_of(**options), "the target")
     options |= {key: rereadable(options.get(key)) for key in ("data", "eval_data")}
     if options.pop("dry_run", False):
         raise UsageError("--dry-run shows one sparsity; give --sparsity instead of --target")
@@ -70,6 +72,10 @@ def compress_to(
     progress = Once(progress or Quiet())
     output = Path(output) if output is not None else default_output(model, options.get("format"))
     check_output_file(output, "--output", model)
+    check_apart(
+        {"output": output},
+        {"data": options.get("data"), "evaluation data": options.get("eval_data")},
+    )
     directory = Path(run_dir) if run_dir is not None else output.with_suffix(".run")
     warnings = []
     if goal.kind == "drop" and options.get("eval_data") is None:

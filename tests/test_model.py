@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from small_networks import perceptron, saved
 
-from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
+from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError, UsageError
 from onnx_unipts.graph.model import (
     find_nonfinite,
     load_model,
@@ -458,8 +458,9 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypat
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", disk_full)
-    with pytest.raises(UsageError, match="No space left on device"):
+    with pytest.raises(OnnxUniptsError, match="No space left on device") as error:
         save_model(model, out / "out.onnx")
+    assert error.value.exit_code == 1
     assert files(out) == {"out.onnx"}
     assert (out / "out.onnx").read_bytes() == b"what was there"
 

@@ -175,3 +175,5 @@ def test_a_section_of_settings_leaves_the_rest_of_it():
     assert named.with_settings({"layer_sparsity": {"b": 0.1}}).layer_sparsity == {"b": 0.1}
     with pytest.raises(UsageError, match=r"unknown key training\.nope"):
         recipe.with_settings({"training": {"nope": 1}})
+    with pytest.raises(UsageError, match="key training is 2; allowed: a mapping"):
+        recipe.with_settings({"training": 2, "training.epochs": 1})

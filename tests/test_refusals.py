@@ -9,8 +9,9 @@ import numpy as np
 import onnx
 import pytest
 from compression import PRUNABLE, QUICK, SEARCHED, UNTRAINED, compress, floor_of, zeros_in
-from small_networks import CLASSIFIER, classifier, classifier_tensors, images, network
+from small_networks import CLASSIFIER, classifier, classifier_tensors, images, network, saved
 
+import onnx_unipts
 from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError, UsageError
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
@@ -122,3 +123,34 @@ def test_an_unknown_format_is_refused_before_any_data_is_read(tmp_path: Path):
     message = "unknown format 'nonesuch'"
     data = tmp_path / "missing.npz"
     refused(UsageError, 2, message, tmp_path, classifier(), data=data, format="nonesuch")
+
+
+@pytest.mark.parametrize("call", ["sweep", "compress_to"])
+def test_a_pattern_that_prescribes_the_sparsity_leaves_none_to_try(call: str, tmp_path: Path):
+    tried: dict[str, Any] = {"sweep": [0.5, 0.9], "compress_to": "drop=1%"}
+    with pytest.raises(UsageError, match=r"pattern 2:4 prescribes the sparsity 0\.5; leave the"):
+        getattr(onnx_unipts, call)(
+            saved(classifier(), tmp_path), tried[call], data={"x": images()},
+            settings=UNTRAINED | {"pattern": "2:4"},
+        )  # fmt: skip
+    assert [path.name for path in tmp_path.iterdir()] == ["m.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "sparsity", "warning"),
+    [
+        ({"exclude": ["nonesuch"]}, 0.5, "exclude 'nonesuch' matches no weight"),
+        ({"pattern": "2:4"}, 0.5, "allocation lamp has no effect: the pattern 2:4 prescribes"),
+        ({}, 0.05, "10.07% of the weights are zero already: more than 5.00%"),
+    ],
+)
+def test_what_has_no_effect_is_said(
+    settings: dict[str, Any], sparsity: float, warning: str, tmp_path: Path
+):
+    tensors = classifier_tensors()
+    tensors["w2"][0] = 0
+    tensors["w1"].reshape(-1)[:11] = 0
+    model = network(CLASSIFIER, tensors)
+    result = compress(model, tmp_path, UNTRAINED | settings, sparsity=sparsity)
+    (said,) = [text for text in result.report["warnings"] if warning in text]
+    assert "\n" not in said

@@ -108,6 +108,23 @@ def test_training_is_gone_on_from_in_the_attempt_that_it_was_in(tmp_path: Path):
     assert stopped["output"].read_bytes() == (tmp_path / "whole.onnx").read_bytes()
 
 
+def test_what_was_measured_on_other_data_is_another_curve(tmp_path: Path):
+    chosen = QUICK | {"training.epochs": 2}
+
+    def stop(epoch: Epoch) -> None:
+        raise KeyboardInterrupt
+
+    path = saved(classifier(), tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        compress(path, tmp_path, chosen, on_epoch=stop)
+    labelled = {"x": images(30, seed=1), "labels": np.arange(30) % 4}
+    result = compress(path, tmp_path, chosen, resume=True, eval_data=labelled)
+    history = result.report["training"]["history"]
+    assert [point["samples"] for point in history] == [30] * len(history)
+    assert all(point["accuracy"] is not None for point in history)
+    assert history[-1]["epoch"] == 2
+
+
 KILLED_RUN = SEARCHED | {"training.epochs": 3, "allocation.search.generations": 4}
 CHILD = """
     import json, os, signal, sys

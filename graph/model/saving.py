@@ -3,36 +3,43 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 from collections.abc import Iterable, Iterator
+from itertools import count, islice
 from pathlib import Path
 
 import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
 
-from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
+from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError, UsageError
 from onnx_unipts.graph.model.proto import to_bytes
 from onnx_unipts.graph.model.scopes import proto_graphs
 from onnx_unipts.graph.model.size import fits_one_file
 from onnx_unipts.graph.model.tensors import stored_tensors
 
-__all__ = ["save_model"]
+__all__ = ["data_locations", "save_model"]
 
 # Tensors below this stay in the model file, so that shapes can be inferred without the data file.
 EXTERNAL_THRESHOLD = 1024
 # Offsets in the data file: what every element type can be mapped at.
 EXTERNAL_ALIGNMENT = 64
+MOST_DATA_FILES = 1000
+# What is no fault of the arguments: no space, no quota, a broken disk.
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def save_model(model: ir.Model, path: str | os.PathLike[str]) -> None:
     """Write ``model`` to ``path``, atomically: the file is complete or unchanged.
 
     Weights that came from a data file, and all of them in a model over 2 GB, go to
-    ``<name>.data`` beside the model, which is in place before the model is. Over a model that has
-    such a file already it becomes ``<name>.1.data``, so that the model at ``path`` and its data
-    belong together at every moment; the old data file is removed at last. Overwriting the file the
-    model was loaded from is safe. Raises `UsageError` where ``path`` cannot be written.
+    ``<name>.data`` beside the model, which is in place before the model is. Where such a file is
+    there already, of the model at ``path`` or of another one, it becomes ``<name>.1.data`` and so
+    on, so that every model and its data belong together at every moment; that of the old model at
+    ``path`` is removed at last. Overwriting the file the model was loaded from is safe. Raises
+    `UsageError` where ``path`` cannot be written, `OnnxUniptsError` where the disk is full.
     """
     target = Path(os.path.realpath(path))
     _check_target(target, path)
@@ -45,7 +52,8 @@ def save_model(model: ir.Model, path: str | os.PathLike[str]) -> None:
                 _write(stack, _temporary(target), [to_bytes(model)])
                 _move_into_place(target)
     except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror or error}") from error
+        kind = OnnxUniptsError if error.errno in DISK_ERRORS else UsageError
+        raise kind(f"{path}: cannot be written: {error.strerror or error}") from error
     except EncodeError as error:
         raise UnsupportedModelError(f"{path}: too large for an ONNX file: {error}") from error
 
@@ -141,9 +149,8 @@ def _move_into_place(target: Path) -> None:
 def _save_with_data(
     model: ir.Model, external: list[ir.Value], target: Path, stack: contextlib.ExitStack
 ) -> None:
-    in_use = _data_locations(target)
-    first, second = (target.with_name(target.name + end) for end in (".data", ".1.data"))
-    old, new = (first, second) if first.name in in_use else (second, first)
+    old = [target.with_name(name) for name in data_locations(target) if _is_own(name, target)]
+    new = _free_data_file(model, target)
     references = _write_external_data(external, stack, new)
     with _substituted(references):
         _write(stack, _temporary(target), [to_bytes(model)])
@@ -153,11 +160,32 @@ def _save_with_data(
     except OSError:
         new.unlink()
         raise
-    if old.name in in_use:
-        old.unlink(missing_ok=True)
+    for path in old:
+        path.unlink(missing_ok=True)
 
 
-def _data_locations(target: Path) -> set[str]:
+def _free_data_file(model: ir.Model, target: Path) -> Path:
+    """Return where the data of ``target`` can go: what a killed run left there is overwritten.
+
+    But not what a model beside it refers to, nor what ``model`` itself is read from.
+    """
+    names = (f"{target.name}{f'.{number}' if number else ''}.data" for number in count())
+    first, *others = (target.with_name(name) for name in islice(names, MOST_DATA_FILES))
+    if not first.exists():
+        return first
+    tensors = (stored.tensor for stored in stored_tensors(model).values())
+    used = {Path(t.path).resolve() for t in tensors if isinstance(t, ir.ExternalTensor)}
+    for beside in target.parent.glob("*.onnx"):
+        used |= {(target.parent / name).resolve() for name in data_locations(beside)}
+    return next(path for path in (first, *others) if path.resolve() not in used)
+
+
+def _is_own(name: str, target: Path) -> bool:
+    """Tell whether a data file called ``name`` is one that `save_model` writes for ``target``."""
+    return re.fullmatch(re.escape(target.name) + r"(\.\d+)?\.data", name) is not None
+
+
+def data_locations(target: Path) -> set[str]:
     """Return the data files that the model at ``target``, if there is one, refers to."""
     try:
         proto = onnx.ModelProto.FromString(target.read_bytes())

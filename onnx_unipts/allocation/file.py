@@ -13,7 +13,7 @@ from onnx_unipts.allocation.kept import Kept
 from onnx_unipts.allocation.problem import ALLOCATORS, Problem
 from onnx_unipts.graph.errors import UsageError
 
-__all__ = ["allocate", "allocation_document", "check_method", "read_allocation"]
+__all__ = ["allocate", "allocation_document", "check_method", "kept_in", "read_allocation"]
 
 
 def check_method(method: str) -> None:
@@ -56,17 +56,22 @@ def allocation_document(sparsity: float, method: str, kept: Kept, counts: Mappin
     }
 
 
+def kept_in(path: str) -> Kept:
+    """Return what the file keeps of each layer. Raises `UsageError` if it is no allocation."""
+    check_method(path)
+    try:
+        layers: Sequence[Mapping] = json.loads(Path(path).read_text(encoding="utf-8"))["layers"]
+        return {str(layer["name"]): int(layer["kept"]) for layer in layers}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path} is not an allocation, as allocation.json of a run is") from error
+
+
 def read_allocation(path: str, problem: Problem) -> Kept:
     """Read a solution of ``problem``.
 
     Raises `UsageError` if the file is no allocation, or one for other layers or another sparsity.
     """
-    check_method(path)
-    try:
-        layers: Sequence[Mapping] = json.loads(Path(path).read_text(encoding="utf-8"))["layers"]
-        kept = {str(layer["name"]): int(layer["kept"]) for layer in layers}
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{path} is not an allocation, as allocation.json of a run is") from error
+    kept = kept_in(path)
     if kept.keys() != problem.limits.keys():
         odd = sorted(kept.keys() ^ problem.limits.keys())
         raise UsageError(f"{path}: layers differ from the model's, first {odd[0]!r}")

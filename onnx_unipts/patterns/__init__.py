@@ -7,6 +7,7 @@ from onnx_unipts.patterns.pattern import (
     Pattern,
     keep_largest,
     parse_pattern,
+    require_free_sparsity,
     target_sparsity,
 )
 
@@ -18,5 +19,6 @@ __all__ = [
     "keep_largest",
     "magnitude_mask",
     "parse_pattern",
+    "require_free_sparsity",
     "target_sparsity",
 ]

@@ -12,7 +12,15 @@ from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.prunable import PrunableWeight
 from onnx_unipts.graph.registry import Registry
 
-__all__ = ["PATTERNS", "Layout", "Pattern", "keep_largest", "parse_pattern", "target_sparsity"]
+__all__ = [
+    "PATTERNS",
+    "Layout",
+    "Pattern",
+    "keep_largest",
+    "parse_pattern",
+    "require_free_sparsity",
+    "target_sparsity",
+]
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,15 @@ def target_sparsity(pattern: Pattern, sparsity: float | None) -> float:
         f"sparsity {sparsity:g} does not fit the pattern {pattern.name}, which prescribes "
         f"{fixed:.3g}; leave --sparsity out"
     )
+
+
+def require_free_sparsity(pattern: Pattern, option: str) -> None:
+    """Raise `UsageError` where ``pattern`` prescribes the sparsity that ``option`` tries out."""
+    if pattern.fixed_sparsity is not None:
+        raise UsageError(
+            f"the pattern {pattern.name} prescribes the sparsity {pattern.fixed_sparsity:.3g}; "
+            f"leave {option} out"
+        )
 
 
 def keep_largest(scores: np.ndarray, kept: int) -> np.ndarray:

@@ -83,10 +83,14 @@ class Recipe(Section):
             section: Any = self
             for part in dotted.split("."):
                 section = getattr(section, part, None)
-            if isinstance(section, Section) and isinstance(value, Mapping):
+            if not isinstance(section, Section):
+                yield dotted, value
+            elif isinstance(value, Mapping):
                 yield from self._single({f"{dotted}.{key}": inner for key, inner in value.items()})
             else:
-                yield dotted, value
+                raise UsageError(
+                    f"setting: key {dotted} is {value!r}; allowed: a mapping of keys to values"
+                )
 
     def to_yaml(self) -> str:
         """Return the recipe as YAML that `load_recipe` reads back to an equal recipe."""

@@ -1,0 +1,113 @@
+"""What a command reads is there after it, unchanged, whatever the names of what it writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from compression import UNTRAINED, compress
+from small_networks import classifier, images, saved
+
+from onnx_unipts import api, pack
+from onnx_unipts.cli import main
+from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.graph.runtime import onnxruntime
+
+pytestmark = pytest.mark.usefixtures("quick_simplification")
+
+
+def renamed(directory: Path) -> Path:
+    """Save a model whose data file goes by the name of another one."""
+    path = directory / "model.onnx"
+    onnx.save(
+        classifier(), path, save_as_external_data=True, location="other.onnx.data", size_threshold=0
+    )
+    return path
+
+
+def answers(path: Path) -> np.ndarray:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(None, {"x": images(4)})[0]
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
+
+
+def test_packing_leaves_data_files_of_the_model_alone(tmp_path: Path):
+    path = renamed(tmp_path)
+    before, expected = contents(tmp_path), answers(path)
+    for _ in range(3):
+        pack(path, tmp_path / "other.onnx")
+        assert {name: contents(tmp_path)[name] for name in before} == before
+        np.testing.assert_array_equal(answers(tmp_path / "other.onnx"), expected)
+    assert len(contents(tmp_path)) == 4
+
+
+def test_compressing_leaves_data_files_of_the_model_alone(tmp_path: Path):
+    path = renamed(tmp_path)
+    before = contents(tmp_path)
+    result = compress(path, tmp_path, UNTRAINED, output=tmp_path / "other.onnx", format="dense")
+    assert {name: contents(tmp_path)[name] for name in before} == before
+    assert result.report["sparsity"]["zeros"] == 659
+
+
+def test_an_output_that_shares_the_data_file_of_the_model_is_refused(tmp_path: Path):
+    path = renamed(tmp_path)
+    (tmp_path / "copy.onnx").write_bytes(path.read_bytes())
+    for output in ("copy.onnx", "other.onnx.data"):
+        with pytest.raises(UsageError, match="weights"):
+            compress(path, tmp_path, UNTRAINED, output=tmp_path / output)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"output": "x.npz"}, "output {}/x.npz is also the data"),
+        ({"save_recipe": "x.npz"}, "recipe to save {}/x.npz is also the data"),
+        ({"save_recipe": "e.npz"}, "recipe to save {}/e.npz is also the evaluation data"),
+        ({"output": "y.onnx", "save_recipe": "y.onnx"}, "is also the output"),
+        ({"output": "y.run"}, "run directory {}/y.run is also the output"),
+    ],
+)
+def test_what_is_written_is_not_what_is_read(tmp_path: Path, options: dict[str, str], message: str):
+    path = saved(classifier(), tmp_path)
+    for name in ("x.npz", "e.npz"):
+        np.savez(tmp_path / name, x=images())
+    before = contents(tmp_path)
+    written: dict[str, Any] = {key: tmp_path / name for key, name in options.items()}
+    with pytest.raises(UsageError) as error:
+        api.compress(
+            path, sparsity=0.5, data=tmp_path / "x.npz", eval_data=tmp_path / "e.npz",
+            settings=UNTRAINED, **written,
+        )  # fmt: skip
+    assert message.format(tmp_path) in str(error.value)
+    assert contents(tmp_path) == before
+
+
+def test_the_allocation_of_a_run_can_be_used_in_its_place(tmp_path: Path):
+    path = saved(classifier(), tmp_path)
+    np.savez(tmp_path / "x.npz", x=images())
+    found = ["--sparsity", "0.8", "--data", str(tmp_path / "x.npz"), "--num-samples", "48"]
+    found += ["--set", "training.batch_size=16", "-q"]
+    file = tmp_path / "m.sparse.run" / "allocation.json"
+    done = CliRunner().invoke(main, ["search", str(path), *found, "--allocation", "erk"])
+    assert done.exit_code == 0, done.output
+    layers = json.loads(file.read_text())["layers"]
+    words = ["compress", str(path), *found, "--epochs", "1", "--allocation", str(file)]
+    for again in ([], ["--resume"]):
+        done = CliRunner().invoke(main, [*words, *again])
+        assert done.exit_code == 0, done.output
+        assert json.loads(file.read_text())["layers"] == layers
+    changed = json.loads(file.read_text())
+    changed["layers"][0]["kept"] -= 1
+    changed["layers"][1]["kept"] += 1
+    file.write_text(json.dumps(changed))
+    done = CliRunner().invoke(main, [*words, "--resume"])
+    assert done.exit_code == 2
+    assert "allocation" in done.stderr
