@@ -129,7 +129,7 @@ def test_only_leaves_all_other_weights(model: Path):
         (["--only", "head"], "only 'head' matches no weight"),
         (["--layer-sparsity", "head=0.5"], "'head' matches no weight that is pruned; there are"),
         (["--layer-sparsity", "fc"], "'fc' is not REGEX=SHARE"),
-        (["--layer-sparsity", "fc=1.5"], "layer_sparsity is 1.5; allowed: regular expressions"),
+        (["--layer-sparsity", "fc=1.5"], "is 1.5; allowed: a mapping with a number at least 0 and"),
         (["--layer-sparsity", "conv=0.01"], "it would be between 0.0068 and 0.2770"),
     ],
 )

@@ -106,6 +106,16 @@ def test_settings_are_read_as_yaml(assignment, value):
         ("training.augment=maybe", "training.augment is 'maybe'; allowed: true or false"),
         ("exclude=conv1", "exclude is 'conv1'; allowed: a list of strings"),
         ("exclude=[a, 1]", "exclude is 1; allowed: a list of strings"),
+        ("include=[foo]", "include is 'foo'; allowed: a list of optional, quantised, recurrent"),
+        ("preprocessing.mean=[a]", "mean is 'a'; allowed: a list of numbers, or null"),
+        (
+            "training.losses={logits: foo}",
+            "training.losses is 'foo'; allowed: a mapping with one of kl, mse for each key",
+        ),
+        (
+            "layer_sparsity={a: 1}",
+            "layer_sparsity is 1; allowed: a mapping with a number at least 0 and below 1 for each",
+        ),
         ("training=3", "training is 3; allowed: a mapping"),
         ("training.teacher_statistics=x", "is 'x'; allowed: one of batch, running"),
         ("epochs=3", "unknown key epochs (did you mean training.epochs?); allowed here: name,"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -75,10 +75,14 @@ def _kind(annotation: Any, bounds: str = "") -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Literal:
         return f"one of {', '.join(arguments)}"
+    if origin is Annotated:
+        return _kind(arguments[0], _range(arguments[1].metadata))
     if origin is tuple:
+        if get_origin(arguments[0]) is Literal:
+            return f"a list of {', '.join(get_args(arguments[0]))}"
         return "a list of numbers" if arguments[0] is float else "a list of strings"
     if origin is dict:
-        return "regular expressions with a number of at least 0 and below 1 each"
+        return f"a mapping with {_kind(arguments[1])} for each key"
     if arguments:
         return f"{_kind(arguments[0], bounds)}, or null"
     kinds = {int: "an integer", float: "a number", bool: "true or false"}
