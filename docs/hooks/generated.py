@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
 
+DEFAULT = "unipts"
 MARK = re.compile(r"^<!-- generated: (\w+) -->$", re.M)
 
 
@@ -31,7 +33,7 @@ def commands() -> str:
 
 
 def settings() -> str:
-    """Return the table of every setting of a recipe."""
+    """Return the table of every setting of a recipe, with the defaults of the default recipe."""
     rows = ["| setting | default | allowed | |", "|---|---|---|---|", *_rows()]
     return "\n".join(rows)
 
@@ -46,22 +48,21 @@ def recipes() -> str:
 def _rows() -> Iterator[str]:
     from pydantic import BaseModel
 
-    from onnx_unipts.recipe import Recipe
+    from onnx_unipts.recipe import load_recipe
 
-    def walk(section: type[BaseModel], prefix: str) -> Iterator[str]:
-        for name, field in section.model_fields.items():
-            kind = field.annotation
-            if isinstance(kind, type) and issubclass(kind, BaseModel):
-                yield from walk(kind, f"{prefix}{name}.")
+    def walk(section: BaseModel, prefix: str) -> Iterator[str]:
+        for name, field in type(section).model_fields.items():
+            default = getattr(section, name)
+            if isinstance(default, BaseModel):
+                yield from walk(default, f"{prefix}{name}.")
             elif name not in ("name", "description"):
-                default = field.default
-                shown = list(default) if isinstance(default, tuple) else default
+                shown = default if isinstance(default, str) else json.dumps(default)
                 yield (
                     f"| `{prefix}{name}` | `{shown}` | {_allowed(prefix + name)} "
                     f"| {field.description or ''} |"
                 )
 
-    yield from walk(Recipe, "")
+    yield from walk(load_recipe(DEFAULT), "")
 
 
 def _allowed(key: str) -> str:
