@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import runpy
@@ -16,7 +17,8 @@ import pytest
 import yaml
 
 from onnx_unipts.cli import main
-from onnx_unipts.recipe import load_recipe, parse_settings
+from onnx_unipts.graph.registry import Registry
+from onnx_unipts.recipe import Recipe, load_recipe, parse_settings
 
 REPOSITORY = Path(__file__).parents[1]
 DOCS = REPOSITORY / "docs"
@@ -93,6 +95,52 @@ def test_every_option_and_setting_that_is_named_exists():
         recipe.with_settings(parse_settings([assignment]))
     for key in re.findall(r"\*\*`(?:training|allocation)\.(\w+): \w+`\*\*", text):
         assert key in type(recipe.training).model_fields
+
+
+def test_the_table_of_settings_has_the_defaults_of_a_run_and_what_is_allowed():
+    table = runpy.run_path(str(DOCS / "hooks" / "generated.py"))["settings"]()
+    rows = {line.split(" | ")[0].strip("| `"): line for line in table.splitlines()[2:]}
+    for setting, default, allowed in (
+        ("training.learning_rate", "0.02", "a number above 0 and at most 10"),
+        ("training.cosine_power", "0.5", "a number above 0 and at most 10"),
+        ("training.momentum", "0.8", "a number at least 0 and below 1"),
+        ("training.adaptation_rate", "0.008", "a number above 0 and at most 1"),
+        ("training.losses", "{}", "a mapping with one of kl, mse for each key"),
+        ("include", "[]", "a list of optional, quantised, recurrent"),
+    ):
+        assert rows[setting].startswith(f"| `{setting}` | `{default}` | {allowed} |")
+    assert "Undefined" not in table
+
+
+def test_what_a_recipe_without_a_base_has_instead_of_the_default_is_told():
+    text = (DOCS / "recipes.md").read_text(encoding="utf-8")
+    (told,) = re.findall(r"^Without `base:`.*$", text, re.M)
+    pairs = re.findall(r"`training\.(\w+)`(?: is then)? ([\d.]+) instead of ([\d.]+\d)", told)
+    ours, theirs = load_recipe("unipts").model_dump(), Recipe().model_dump()
+    assert {name: (float(own), float(default)) for name, own, default in pairs} == {
+        name: (theirs["training"][name], value)
+        for name, value in ours["training"].items()
+        if theirs["training"][name] != value
+    }
+    for key in set(ours) - {"name", "description", "training"}:
+        assert ours[key] == theirs[key]
+
+
+def test_every_kind_of_plugin_is_listed_with_its_registry_and_folder():
+    text = (DOCS / "extending.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| \[.*\| `([\w.]+)` \| `([\w/]+)/` \|$", text, re.M)
+    listed = set()
+    for path, folder in rows:
+        module, _, name = path.rpartition(".")
+        registry = getattr(importlib.import_module(module), name)
+        assert isinstance(registry, Registry)
+        assert registry._package.removeprefix("onnx_unipts.").replace(".", "/") in folder
+        assert (REPOSITORY / folder).is_dir()
+        listed.add(registry.kind)
+    sources = [*REPOSITORY.glob("onnx_unipts/**/*.py"), *REPOSITORY.glob("graph/**/*.py")]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in sources)
+    # A search is an allocator, too.
+    assert listed == set(re.findall(r'= Registry\("([\w ]+)"', code)) - {"search"}
 
 
 def test_recipes_in_the_pages_can_be_read(tmp_path: Path):
