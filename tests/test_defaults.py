@@ -68,6 +68,16 @@ def test_the_command_line_beats_the_environment_beats_the_project(
     assert (recipe["sparsity"], recipe["seed"], recipe["num_samples"]) == (0.8, 2, 140)
 
 
+def test_lists_in_the_environment_are_separated_by_spaces_but_numbers_by_commas(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("ONNX_UNIPTS_EXCLUDE", "conv1 conv2")
+    monkeypatch.setenv("ONNX_UNIPTS_MEAN", "0.4,0.5,0.6")
+    recipe = plan(project, "--sparsity=0.8", f"--data={project / 'calibration.npz'}")["recipe"]
+    assert recipe["exclude"] == ["conv1", "conv2"]
+    assert recipe["preprocessing"]["mean"] == [0.4, 0.5, 0.6]
+
+
 def test_the_report_says_the_whole_command(project: Path, monkeypatch: pytest.MonkeyPatch):
     table(project, "[tool.onnx-unipts]\nsparsity = 0.8\nmean = [0.5]\ndata = 'calibration.npz'\n")
     monkeypatch.setenv("ONNX_UNIPTS_JOBS", "1")
