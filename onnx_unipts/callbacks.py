@@ -12,8 +12,9 @@ __all__ = ["Callbacks", "Epoch", "Generation"]
 class Generation:
     """A finished generation of the search.
 
-    ``number`` counts from 0 up to ``total`` - 1; ``best_fitness`` is that of its best allocation
-    (larger is better, 0 is no divergence), ``evaluations`` how many allocations were scored.
+    ``number`` counts from 0 up to ``total`` - 1 at most, as an allocator may spare layers;
+    ``best_fitness`` is that of the best allocation so far (larger is better, 0 is no divergence),
+    ``evaluations`` how many allocations were scored.
     """
 
     number: int
