@@ -51,6 +51,22 @@ def commands() -> Iterator[tuple[str, list[str]]]:
                     yield words[1], words[2:]
 
 
+def registries() -> Iterator[tuple[Registry, str]]:
+    """Yield each registry of plugins that the documentation lists, and its folder."""
+    text = (DOCS / "extending.md").read_text(encoding="utf-8")
+    for path, folder in re.findall(r"^\| \[.*\| `([\w.]+)` \| `([\w/]+)/` \|$", text, re.M):
+        module, _, name = path.rpartition(".")
+        yield getattr(importlib.import_module(module), name), folder
+
+
+@pytest.fixture
+def plugins_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget after a test what it registers."""
+    for registry, _ in registries():
+        monkeypatch.setattr(registry, "_plugins", {name: registry[name] for name in registry})
+
+
+@pytest.mark.usefixtures("plugins_of_its_own")
 @pytest.mark.parametrize("code", [*snippets()])
 def test_a_snippet_runs(code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     compile(code, "snippet", "exec")
@@ -127,13 +143,8 @@ def test_what_a_recipe_without_a_base_has_instead_of_the_default_is_told():
 
 
 def test_every_kind_of_plugin_is_listed_with_its_registry_and_folder():
-    text = (DOCS / "extending.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| \[.*\| `([\w.]+)` \| `([\w/]+)/` \|$", text, re.M)
     listed = set()
-    for path, folder in rows:
-        module, _, name = path.rpartition(".")
-        registry = getattr(importlib.import_module(module), name)
-        assert isinstance(registry, Registry)
+    for registry, folder in registries():
         assert registry._package.removeprefix("onnx_unipts.").replace(".", "/") in folder
         assert (REPOSITORY / folder).is_dir()
         listed.add(registry.kind)
