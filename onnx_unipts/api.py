@@ -136,11 +136,12 @@ def compress(
         _save_recipe(job.recipe, Path(save_recipe))
     if dry_run:
         return _planned(job, directory)
+    before = time.monotonic() - began
     with _opened(job, directory, resume) as run:
         if prepared_by is not None:
             run.inherit(PREPARATION, prepared_by, differing=NOT_OF_PREPARATION)
         report, figures = finished_report(job, run_compression(job, run))
-        report.time = {**report.time, "total_seconds": time.monotonic() - began}
+        report.time = {**report.time, "total_seconds": before + run.times.seconds("total")}
         document = report_document(report)
         run.write_json(FIGURES, figures)
         run.write_json(REPORT, document)
@@ -180,15 +181,17 @@ def search(
     job.callbacks = Callbacks(on_generation)
     if dry_run:
         return _planned(job, directory, searching=True)
+    before = time.monotonic() - began
     with _opened(job, directory, resume) as run:
         found = run_search(job, run)
         allocation = run.read_json("allocation.json")
+        total = before + run.times.seconds("total")
     report = report_document(planned_report(job))
     report["allocation"] = allocation
     report["search"] = search_facts(found)
     report["time"] = {
         "search_seconds": found.seconds,
-        "total_seconds": time.monotonic() - began,
+        "total_seconds": total,
     }
     return Result(report, None, directory)
 

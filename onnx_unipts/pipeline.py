@@ -103,9 +103,10 @@ def _cut_channels(job: Job, run: RunDirectory) -> Outcome:
 def _compress(job: Job, run: RunDirectory, student: Student) -> Outcome:
     search = search_allocation(job, run, student)
     before = _pruned_only(job, student.dense, search.kept, student.masking)
-    began = time.monotonic()
+    run.times.begin("training")
     recovery = recover(job, run, student, search.kept)
-    seconds = time.monotonic() - began
+    seconds = run.times.end("training")
+    run.note_times()
     if recovery.kept != search.kept:
         method = job.recipe.training.recovery
         sizes = {key: student.dense[key].size for key in job.keys}

@@ -284,6 +284,7 @@ def _save_state(run: RunDirectory, state: Checkpoint, attempt: int) -> None:
     arrays |= {f"velocity/{name}": value for name, value in state.velocity.items()}
     facts = {"epoch": state.epoch, "losses": state.losses, "attempt": attempt}
     run.save_checkpoint("training", arrays, facts)
+    run.note_times()
 
 
 def _load_state(run: RunDirectory) -> tuple[int, Checkpoint | None]:

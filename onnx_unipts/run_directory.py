@@ -21,6 +21,7 @@ from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.json_text import plain, to_json
 from onnx_unipts.leaves import leaves_of
 from onnx_unipts.output_file import atomic_path
+from onnx_unipts.phase_times import PhaseTimes
 
 __all__ = ["RunDirectory", "atomic_path"]
 
@@ -40,6 +41,9 @@ class RunDirectory:
     - ``journal.jsonl``: one JSON object per line, on disk before `append` returns.
     - ``checkpoint-NAME.npz``: the latest checkpoint of each name, replaced atomically.
     - further documents by `write_json`.
+
+    Attributes:
+        times: how long phases take, with those of earlier sessions; ``total`` from the opening on.
     """
 
     def __init__(self, path: Path, journal: IO[bytes], lock: IO[bytes], *, resumed: bool) -> None:
@@ -49,6 +53,7 @@ class RunDirectory:
         self._journal = journal
         self._lock = lock
         self._entries: list[dict[str, Any]] = []
+        self.times = PhaseTimes([])
 
     @classmethod
     def open(
@@ -89,6 +94,8 @@ class RunDirectory:
             raise
         run = cls(path, journal, lock, resumed=resumed)
         run._entries = entries
+        run.times = PhaseTimes(run.entries("times"))
+        run.times.begin("total")
         return run
 
     def inherit(
@@ -138,6 +145,10 @@ class RunDirectory:
     def entries(self, kind: str | None = None) -> list[dict[str, Any]]:
         """Return the journal's entries of one ``kind``, or all, in the order they were written."""
         return [entry for entry in self._entries if kind is None or entry["kind"] == kind]
+
+    def note_times(self) -> None:
+        """Keep in the journal how long phases took so far, for a session to come."""
+        self.append("times", **self.times.entry())
 
     def save_checkpoint(
         self, name: str, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,7 +48,7 @@ def search_allocation(
 
     ``searching`` where the allocation is all that is asked for.
     """
-    began = time.monotonic()
+    run.times.begin("search")
     give_back()
     history = _JournalHistory(run, job)
     method = job.allocator(searching or history.of_candidates)
@@ -78,9 +77,11 @@ def search_allocation(
         document["channels"] = channels
     run.write_json("allocation.json", document)
     records = history.generations
+    seconds = run.times.end("search")
+    run.note_times()
     return SearchOutcome(
         kept,
-        time.monotonic() - began,
+        seconds,
         sum(record["evaluations"] for record in records),
         sum(record["images"] for record in records),
         [record["best"] for record in records],
@@ -136,6 +137,7 @@ class _JournalHistory(History):
     def append(self, generation: dict) -> None:
         super().append(generation)
         self._run.append("generation", record=generation)
+        self._run.note_times()
         settings = self._job.recipe.allocation.search
         total = len(self._job.keys) if "layer" in generation else settings.generations + 1
         best = max(record["best"] for record in self.generations)

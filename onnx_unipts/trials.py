@@ -96,7 +96,9 @@ def compress_to(
         "goal": search.document(best),
         "warnings": [*written.report["warnings"], *warnings],
     }
-    report["time"] = {**report["time"], "total_seconds": time.monotonic() - began}
+    tried = sum(each["time"]["total_seconds"] for each in search.reports)
+    took = max(time.monotonic() - began, tried)  # that of trials made before a resume, too
+    report["time"] = {**report["time"], "total_seconds": took}
     with RunDirectory.open(directory, {"goal": [goal.kind, goal.limit]}, resume=True) as run:
         run.write_json(REPORT, report)
         _copy(written.run_dir / FIGURES, directory / FIGURES)
@@ -152,6 +154,11 @@ class _Search:
                 f"{self._goal.shown(nearest['measured'])}; {remedy}"
             )
         return max(reached) if self._goal.kind == "drop" else min(reached)
+
+    @property
+    def reports(self) -> list[dict[str, Any]]:
+        """The reports of all trials."""
+        return [result.report for result in self._results.values()]
 
     def result(self, sparsity: float) -> Result:
         """Return the result of the trial at ``sparsity``."""

@@ -101,8 +101,12 @@ def test_training_is_gone_on_from_in_the_attempt_that_it_was_in(tmp_path: Path):
     stopped: dict[str, Any] = {"output": tmp_path / "stopped.onnx"}
     with pytest.raises(KeyboardInterrupt):
         compress(path, tmp_path, chosen, on_epoch=stop, **stopped)
+    journal = (tmp_path / "stopped.run" / "journal.jsonl").read_text().splitlines()
+    took = [line["seconds"] for line in map(json.loads, journal) if line["kind"] == "times"][-1]
     resumed = compress(path, tmp_path, chosen, resume=True, **stopped)
     assert epochs == [1, 2, 3, 1, 2]
+    assert resumed.report["time"]["training_seconds"] > took["training"] > 0
+    assert resumed.report["time"]["total_seconds"] > took["total"]
     assert any("leads away" in text for text in whole.report["warnings"])
     assert resumed.report["training"]["history"] == whole.report["training"]["history"]
     assert stopped["output"].read_bytes() == (tmp_path / "whole.onnx").read_bytes()
