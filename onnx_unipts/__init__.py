@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from onnx_unipts.calibration import Preprocessing
     from onnx_unipts.callbacks import Epoch, Generation
     from onnx_unipts.conversion import pack, unpack
+    from onnx_unipts.finetuning import finetune
     from onnx_unipts.recipe import Recipe, load_recipe
     from onnx_unipts.sweeping import Sweep, sweep
     from onnx_unipts.trials import compress_to
@@ -25,6 +26,7 @@ __all__ = [
     "compress",
     "compress_to",
     "evaluate",
+    "finetune",
     "inspect",
     "load_recipe",
     "pack",
@@ -41,6 +43,7 @@ _HOMES = {
     "Sweep": "onnx_unipts.sweeping",
     "benchmark": "onnx_unipts.benchmarking",
     "compress_to": "onnx_unipts.trials",
+    "finetune": "onnx_unipts.finetuning",
     "load_recipe": "onnx_unipts.recipe",
     "pack": "onnx_unipts.conversion",
     "sweep": "onnx_unipts.sweeping",

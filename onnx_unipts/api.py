@@ -37,7 +37,12 @@ from onnx_unipts.graph.model import load_model
 from onnx_unipts.graph.prunable import find_prunable, with_last_resort
 from onnx_unipts.graph.sequence_inputs import declared_inputs
 from onnx_unipts.job import Job
-from onnx_unipts.output_file import atomic_path, check_apart, check_output_file
+from onnx_unipts.output_file import (
+    atomic_path,
+    check_apart,
+    check_output_directory,
+    check_output_file,
+)
 from onnx_unipts.patterns import Pattern, parse_pattern
 from onnx_unipts.pipeline import (
     PREPARATION,
@@ -50,7 +55,7 @@ from onnx_unipts.quantization import check_quantizable
 from onnx_unipts.recipe import Recipe, load_recipe
 from onnx_unipts.report.document import evaluation_document, inspection_document, report_document
 from onnx_unipts.report.files import describe_file
-from onnx_unipts.report.runs import FIGURES, REPORT, write_report_page
+from onnx_unipts.report.runs import FIGURES, REPORT, copy_report, write_report_page
 from onnx_unipts.report.zeros import zeros_against
 from onnx_unipts.reporting import data_facts, finished_report, planned_report, search_facts
 from onnx_unipts.result import Result
@@ -85,6 +90,7 @@ def compress(
     values: str = "stored",
     quantize: str | None = None,
     save_recipe: ModelPath | None = None,
+    report: ModelPath | None = None,
     dry_run: bool = False,
     command: str | None = None,
     progress: Progress | None = None,
@@ -106,6 +112,7 @@ def compress(
     or ort; ``pack`` and ``values`` are what the options ``--pack`` and ``--values`` say of packed
     weights. ``quantize`` is None or int8: the sparse model is then quantised with the calibration
     data before it is stored. ``save_recipe`` names a file for the recipe with all settings.
+    ``report`` names a directory that report.html and report.json of the run are copied to.
     ``dry_run`` checks everything and writes nothing else. ``on_generation`` and ``on_epoch`` are
     called after every generation of the search and every epoch of training; what they raise ends
     the run.
@@ -134,18 +141,22 @@ def compress(
     check_quantizable(job)
     if save_recipe is not None:
         _save_recipe(job.recipe, Path(save_recipe))
+    if report is not None:
+        check_output_directory(report, "report")
     if dry_run:
         return _planned(job, directory)
     before = time.monotonic() - began
     with _opened(job, directory, resume) as run:
         if prepared_by is not None:
             run.inherit(PREPARATION, prepared_by, differing=NOT_OF_PREPARATION)
-        report, figures = finished_report(job, run_compression(job, run))
-        report.time = {**report.time, "total_seconds": before + run.times.seconds("total")}
-        document = report_document(report)
+        facts, figures = finished_report(job, run_compression(job, run))
+        facts.time = {**facts.time, "total_seconds": before + run.times.seconds("total")}
+        document = report_document(facts)
         run.write_json(FIGURES, figures)
         run.write_json(REPORT, document)
         write_report_page(run.path)
+    if report is not None:
+        copy_report(run.path, report)
     return Result(document, job.output, directory)
 
 

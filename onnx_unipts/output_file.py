@@ -11,7 +11,7 @@ from typing import Any
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.model import data_locations
 
-__all__ = ["atomic_path", "check_apart", "check_output_file"]
+__all__ = ["atomic_path", "check_apart", "check_output_directory", "check_output_file"]
 
 
 @contextlib.contextmanager
@@ -56,6 +56,17 @@ def check_output_file(
         _check_model_survives(path, option, Path(model))
     if not _writable(path):
         raise UsageError(f"{option} {path} is not writable; give a path that is")
+    return path
+
+
+def check_output_directory(path: str | os.PathLike[str], option: str) -> Path:
+    """Return ``path`` if there is a directory, or can be one. Raises `UsageError`."""
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"{option} {path} is a file; give the name of a directory")
+    there = next(parent for parent in (path, *path.absolute().parents) if parent.is_dir())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"{option} {path}: directory {there} is not writable")
     return path
 
 

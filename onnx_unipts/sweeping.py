@@ -36,6 +36,7 @@ def sweep(
     *,
     output: ModelPath | None = None,
     run_dir: ModelPath | None = None,
+    report: ModelPath | None = None,
     command: str | None = None,
     progress: Progress | None = None,
     **options: Any,
@@ -43,7 +44,8 @@ def sweep(
     """Compress ``model`` at every one of ``sparsities`` and put the runs side by side.
 
     The further arguments are those of `onnx_unipts.compress`. The files go by the name of
-    ``output`` with the sparsity behind its stem, as in ``model.sparse-0.9.onnx``, and the
+    ``output`` with the sparsity behind its stem, as in ``model.sparse-0.9.onnx``, those in
+    ``report`` go to a directory for each sparsity, and the
     comparison is ``<output stem>.sweep.html``; a dry run writes none. Raises `UsageError` for what
     is no list of different sparsities.
     """
@@ -60,8 +62,9 @@ def sweep(
         progress.message(f"sparsity {sparsity:g}, {number} of {len(sparsities)}")
         written = output.with_name(f"{output.stem}-{sparsity:g}{output.suffix}")
         held = None if run_dir is None else Path(run_dir) / f"{sparsity:g}.run"
+        shown = None if report is None else Path(report) / f"{sparsity:g}"
         result = compress(
-            model, sparsity=sparsity, output=written, run_dir=held, command=command,
+            model, sparsity=sparsity, output=written, run_dir=held, report=shown, command=command,
             progress=progress, prepared_by=results[0].run_dir if results else None, **options,
         )  # fmt: skip
         results.append(result)

@@ -17,11 +17,16 @@ from onnx_unipts.external_data import data_files
 from onnx_unipts.goal import Goal, parse_goal
 from onnx_unipts.graph.errors import TargetMissedError, UsageError
 from onnx_unipts.graph.model import load_model, save_model
-from onnx_unipts.output_file import atomic_path, check_apart, check_output_file
+from onnx_unipts.output_file import (
+    atomic_path,
+    check_apart,
+    check_output_directory,
+    check_output_file,
+)
 from onnx_unipts.patterns import require_free_sparsity
 from onnx_unipts.progress import Once, Progress, Quiet
 from onnx_unipts.report.files import describe_file
-from onnx_unipts.report.runs import FIGURES, REPORT, write_report_page
+from onnx_unipts.report.runs import FIGURES, REPORT, copy_report, write_report_page
 from onnx_unipts.run_directory import RunDirectory
 
 __all__ = ["compress_to"]
@@ -45,6 +50,7 @@ def compress_to(
     *,
     output: ModelPath | None = None,
     run_dir: ModelPath | None = None,
+    report: ModelPath | None = None,
     command: str | None = None,
     progress: Progress | None = None,
     **options: Any,
@@ -76,6 +82,8 @@ def compress_to(
         {"output": output},
         {"data": options.get("data"), "evaluation data": options.get("eval_data")},
     )
+    if report is not None:
+        check_output_directory(report, "report")
     directory = Path(run_dir) if run_dir is not None else output.with_suffix(".run")
     warnings = []
     if goal.kind == "drop" and options.get("eval_data") is None:
@@ -90,7 +98,7 @@ def compress_to(
     best = search.best()
     written = search.result(best)
     _copy_model(written.output, output)
-    report = {
+    document = {
         **written.report,
         "output": describe_file(output, data_files(output)),
         "goal": search.document(best),
@@ -98,16 +106,18 @@ def compress_to(
     }
     tried = sum(each["time"]["total_seconds"] for each in search.reports)
     took = max(time.monotonic() - began, tried)  # that of trials made before a resume, too
-    report["time"] = {**report["time"], "total_seconds": took}
+    document["time"] = {**document["time"], "total_seconds": took}
     with RunDirectory.open(directory, {"goal": [goal.kind, goal.limit]}, resume=True) as run:
-        run.write_json(REPORT, report)
+        run.write_json(REPORT, document)
         _copy(written.run_dir / FIGURES, directory / FIGURES)
         write_report_page(directory)
+    if report is not None:
+        copy_report(directory, report)
     progress.message(
-        f"sparsity {best:g}: {goal.shown(goal.measure(report))} for a {goal}, "
+        f"sparsity {best:g}: {goal.shown(goal.measure(document))} for a {goal}, "
         f"after {len(search.trials)} trial{'s'[: len(search.trials) > 1]}"
     )
-    return Result(report, output, directory)
+    return Result(document, output, directory)
 
 
 class _Search:

@@ -83,7 +83,7 @@ def test_every_command_is_one_that_the_program_accepts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     called = list(commands())
-    assert {name for name, _ in called} == set(main.commands) - {"evaluate", "search"}
+    assert {name for name, _ in called} == set(main.commands) - {"evaluate"}
     (tmp_path / "examples").symlink_to(REPOSITORY / "examples")
     for name in ("model.onnx", "model.sparse.onnx"):
         (tmp_path / name).touch()

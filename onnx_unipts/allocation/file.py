@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from onnx_unipts.allocation.automatic import AUTO
 from onnx_unipts.allocation.kept import Kept
 from onnx_unipts.allocation.problem import ALLOCATORS, Problem
 from onnx_unipts.graph.errors import UsageError
 
-__all__ = ["allocate", "allocation_document", "check_method", "kept_in", "read_allocation"]
+__all__ = [
+    "allocate",
+    "allocation_document",
+    "check_method",
+    "kept_in",
+    "read_allocation",
+    "target_in",
+]
+
+T = TypeVar("T")
 
 
 def check_method(method: str) -> None:
@@ -59,9 +68,19 @@ def allocation_document(sparsity: float, method: str, kept: Kept, counts: Mappin
 def kept_in(path: str) -> Kept:
     """Return what the file keeps of each layer. Raises `UsageError` if it is no allocation."""
     check_method(path)
+    return _read(
+        path, lambda document: {str(e["name"]): int(e["kept"]) for e in document["layers"]}
+    )
+
+
+def target_in(path: str) -> float:
+    """Return the sparsity that the allocation is for. Raises `UsageError` if it is none."""
+    return _read(path, lambda document: float(document["target"]))
+
+
+def _read(path: str, of: Callable[[Any], T]) -> T:
     try:
-        layers: Sequence[Mapping] = json.loads(Path(path).read_text(encoding="utf-8"))["layers"]
-        return {str(layer["name"]): int(layer["kept"]) for layer in layers}
+        return of(json.loads(Path(path).read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path} is not an allocation, as allocation.json of a run is") from error
 

@@ -17,6 +17,7 @@ from onnx_unipts.cli.compress import compress
 from onnx_unipts.cli.defaults import project_defaults
 from onnx_unipts.cli.doctor import doctor
 from onnx_unipts.cli.evaluate import evaluate
+from onnx_unipts.cli.finetune import finetune
 from onnx_unipts.cli.inspect import inspect
 from onnx_unipts.cli.options import VERBOSE
 from onnx_unipts.cli.pack import pack
@@ -89,6 +90,7 @@ for _command in (
     evaluate,
     benchmark,
     search,
+    finetune,
     pack,
     unpack,
     report,

@@ -21,6 +21,7 @@ __all__ = [
     "ShowArguments",
     "StorageArguments",
     "WeightArguments",
+    "WritingArguments",
 ]
 
 PREPROCESSING = (
@@ -153,6 +154,15 @@ class StorageArguments:
 
     pack: str
     values: str
+
+
+@dataclass(frozen=True)
+class WritingArguments:
+    """What is written beside the model, and how it is, named as `onnx_unipts.compress` takes it."""
+
+    quantize: str | None
+    save_recipe: Path | None
+    report: Path | None
 
 
 @dataclass(frozen=True)

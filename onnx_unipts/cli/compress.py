@@ -14,16 +14,20 @@ from onnx_unipts.cli.arguments import (
     RunArguments,
     ShowArguments,
     StorageArguments,
+    WritingArguments,
 )
 from onnx_unipts.cli.command import COMMAND, Command, Numbers, examples, option
 from onnx_unipts.cli.options import (
     data_options,
+    eval_data_option,
+    format_option,
     method_options,
     model_argument,
     output_option,
     run_options,
     show_options,
     storage_options,
+    writing_options,
 )
 
 __all__ = ["compress"]
@@ -57,30 +61,9 @@ EXAMPLES = examples(
 @output_option(
     "The sparse model; default: <model stem>.sparse.onnx beside the model, or .sparse.ort."
 )
-@option(
-    "--format",
-    "file_format",
-    type=click.Choice(["packed", "dense", "sparse-initializer", "ort"]),
-    heading="Output",
-    help="How zeros are stored: packed (the default: small, unpacked by any runtime when it loads "
-    "the model), dense, sparse-initializer (onnxruntime only), or ort (for onnxruntime mobile, "
-    "with its operator configuration).",
-)
+@format_option
 @storage_options
-@option(
-    "--quantize",
-    type=click.Choice(["int8"]),
-    heading="Output",
-    help="Quantise the sparse model on the calibration data before it is stored: weights and "
-    "activations in 8 bits, zeros stay zero.",
-)
-@option(
-    "--save-recipe",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    heading="Output",
-    help="Write the recipe with all settings, for --recipe.",
-)
+@writing_options
 @show_options
 @method_options
 @option(
@@ -99,12 +82,7 @@ EXAMPLES = examples(
     help="Make one model for each sparsity, with a table and a page that compare them.",
 )
 @data_options
-@option(
-    "--eval-data",
-    metavar="SOURCE",
-    heading="Data",
-    help="Data to measure on, else the calibration data; labels give the accuracy.",
-)
+@eval_data_option
 @run_options
 @click.pass_context
 def compress(
@@ -112,12 +90,11 @@ def compress(
     model: Path,
     output: Path | None,
     file_format: str | None,
-    quantize: str | None,
-    save_recipe: Path | None,
     target: str | None,
     sweep: tuple[float, ...] | None,
     eval_data: str | None,
     storage: StorageArguments,
+    writing: WritingArguments,
     show: ShowArguments,
     method: MethodArguments,
     inputs: DataArguments,
@@ -135,8 +112,8 @@ def compress(
     recipe = method.load(sparsity_needed=target is None and sweep is None)
     recipe = recipe.with_settings(inputs.settings())
     output = check_output_file(output or default_output(model, file_format), "--output", model)
-    if save_recipe is not None:
-        check_output_file(save_recipe, "--save-recipe", model)
+    if writing.save_recipe is not None:
+        check_output_file(writing.save_recipe, "--save-recipe", model)
     input_shapes = inputs.input_shapes()
 
     import onnx_unipts
@@ -149,12 +126,11 @@ def compress(
         "recipe": recipe,
         "input_shapes": input_shapes,
         "format": file_format,
-        "quantize": quantize,
         "progress": show.progress(),
-        "save_recipe": save_recipe,
         "command": ctx.meta[COMMAND],
         **asdict(run),
         **asdict(storage),
+        **asdict(writing),
     }
     if sweep is not None:
         swept = onnx_unipts.sweep(model, sweep, **arguments)

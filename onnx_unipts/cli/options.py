@@ -17,12 +17,15 @@ from onnx_unipts.cli.arguments import (
     ShowArguments,
     StorageArguments,
     WeightArguments,
+    WritingArguments,
 )
 from onnx_unipts.cli.command import Decorator, Numbers, Share, option
 
 __all__ = [
     "VERBOSE",
     "data_options",
+    "eval_data_option",
+    "format_option",
     "method_options",
     "model_argument",
     "output_option",
@@ -31,6 +34,7 @@ __all__ = [
     "show_options",
     "storage_options",
     "weight_options",
+    "writing_options",
 ]
 
 VERBOSE = "onnx_unipts.verbose"
@@ -93,6 +97,12 @@ def _group(name: str, arguments: type, *decorators: Decorator) -> Decorator:
 
 _data = functools.partial(option, heading="Data")
 _method = functools.partial(option, heading="Method")
+eval_data_option = option(
+    "--eval-data",
+    metavar="SOURCE",
+    heading="Data",
+    help="Data to measure on, else the calibration data; labels give the accuracy.",
+)
 _run = functools.partial(option, heading="Run")
 _show = functools.partial(option, heading="Output")
 data_options = _group(
@@ -269,6 +279,36 @@ storage_options = _group(
         default="stored",
         show_default=True,
         help="Values of packed weights: as the model stores them, or rounded to half precision.",
+    ),
+)
+format_option = _show(
+    "--format",
+    "file_format",
+    type=click.Choice(["packed", "dense", "sparse-initializer", "ort"]),
+    help="How zeros are stored: packed (the default: small, unpacked by any runtime when it loads "
+    "the model), dense, sparse-initializer (onnxruntime only), or ort (for onnxruntime mobile, "
+    "with its operator configuration).",
+)
+writing_options = _group(
+    "writing",
+    WritingArguments,
+    _show(
+        "--quantize",
+        type=click.Choice(["int8"]),
+        help="Quantise the sparse model on the calibration data before it is stored: weights and "
+        "activations in 8 bits, zeros stay zero.",
+    ),
+    _show(
+        "--save-recipe",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Write the recipe with all settings, for --recipe.",
+    ),
+    _show(
+        "--report",
+        type=click.Path(path_type=Path),
+        metavar="DIR",
+        help="Copy report.html and report.json of the run to this directory.",
     ),
 )
 show_options = _group(

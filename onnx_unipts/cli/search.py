@@ -22,9 +22,8 @@ __all__ = ["search"]
 EXAMPLES = examples(
     ("Search, then train", "onnx-unipts search model.onnx --sparsity 0.9 --data images/"),
     (
-        "... from the allocation that was found",
-        "onnx-unipts compress model.onnx --sparsity 0.9 --data images/ \\\n"
-        "      --allocation model.sparse.run/allocation.json",
+        "... at the allocation that was found",
+        "onnx-unipts finetune model.onnx --data images/",
     ),
 )
 
@@ -48,8 +47,8 @@ def search(
 ) -> None:
     """Search the sparsity of each layer of MODEL and write RUN_DIR/allocation.json.
 
-    The run directory is the one that compress would use: compress --resume with the same options
-    goes on from the allocation that was found.
+    The run directory is the one that compress and finetune would use. Both go on from the
+    allocation that was found: finetune with any options, compress --resume with the same.
     """
     from onnx_unipts.environment import check_training_runtime
 

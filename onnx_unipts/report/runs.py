@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.output_file import atomic_path
 
-__all__ = ["FIGURES", "PAGE", "REPORT", "read_report", "write_page", "write_report_page"]
+__all__ = [
+    "FIGURES",
+    "PAGE",
+    "REPORT",
+    "copy_report",
+    "read_report",
+    "write_page",
+    "write_report_page",
+]
 
 REPORT = "report.json"
 FIGURES = "figures.json"
@@ -41,6 +50,18 @@ def write_report_page(run_dir: str | os.PathLike[str]) -> Path:
 
     path = Path(run_dir)
     return write_page(path / PAGE, report_page(read_report(path), _read(path / FIGURES)))
+
+
+def copy_report(run_dir: str | os.PathLike[str], directory: str | os.PathLike[str]) -> None:
+    """Copy the page and the document of a finished run to ``directory``. Raises `UsageError`."""
+    target = Path(directory)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        for name in (PAGE, REPORT):
+            with atomic_path(target / name) as temporary:
+                shutil.copyfile(Path(run_dir) / name, temporary)
+    except OSError as error:
+        raise UsageError(f"{target} cannot be written ({error.strerror})") from error
 
 
 def write_page(path: Path, page: str) -> Path:

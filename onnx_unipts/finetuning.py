@@ -1,0 +1,49 @@
+"""Training at the sparsity of each layer that a search found: a compression without its search."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from onnx_unipts.allocation.file import target_in
+from onnx_unipts.api import Result, compress
+from onnx_unipts.arguments import ModelPath, model_path
+from onnx_unipts.export import default_output
+from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.recipe import Recipe, load_recipe
+
+__all__ = ["finetune"]
+
+
+def finetune(
+    model: ModelPath,
+    *,
+    allocation: ModelPath | None = None,
+    output: ModelPath | None = None,
+    recipe: str | os.PathLike[str] | Recipe = "unipts",
+    run_dir: ModelPath | None = None,
+    **options: Any,
+) -> Result:
+    """Train ``model`` at the sparsity of each layer in the file ``allocation``, and write it.
+
+    That is ``allocation.json`` of a run, by default of the run directory that `search` wrote to;
+    the sparsity is the one that it was found for. The further arguments are those of
+    `onnx_unipts.compress`. Raises `UsageError` where there is no allocation.
+    """
+    model = model_path(model)
+    output = default_output(model, options.get("format")) if output is None else Path(output)
+    directory = output.with_suffix(".run") if run_dir is None else Path(run_dir)
+    file = directory / "allocation.json" if allocation is None else Path(allocation)
+    if not file.is_file():
+        raise UsageError(
+            f"{file}: no such file; search first, or name the allocation.json of a run as the "
+            "allocation"
+        )
+    chosen = load_recipe(recipe)
+    if options.get("sparsity") is None and chosen.sparsity is None:
+        options["sparsity"] = target_in(str(file))
+    settings = {**(options.pop("settings", None) or {}), "allocation.method": str(file)}
+    return compress(
+        model, output=output, recipe=chosen, run_dir=directory, settings=settings, **options
+    )
