@@ -10,7 +10,9 @@ from typing import Any
 __all__ = ["call_text"]
 
 # What a call says of how a run goes, and not of what comes of it.
-LEFT_OUT = ("command", "dry_run", "on_epoch", "on_generation", "progress", "resume")
+LEFT_OUT = (
+    "command", "dry_run", "on_epoch", "on_generation", "prepared_by", "progress", "resume"
+)  # fmt: skip
 PLAIN = (str, int, float, bool, type(None))
 
 
@@ -22,10 +24,11 @@ def call_text(function: Callable[..., Any], arguments: Mapping[str, Any]) -> str
     words = []
     for name, parameter in signature(function).parameters.items():
         value = arguments[name]
-        if name in LEFT_OUT or value is parameter.default:
-            continue
-        named = parameter.kind is parameter.KEYWORD_ONLY
-        words.append(f"{name}={_text(value)}" if named else _text(value))
+        if parameter.kind is parameter.VAR_KEYWORD:
+            words += [f"{key}={_text(v)}" for key, v in value.items() if key not in LEFT_OUT]
+        elif name not in LEFT_OUT and value is not parameter.default:
+            named = parameter.kind is parameter.KEYWORD_ONLY
+            words.append(f"{name}={_text(value)}" if named else _text(value))
     return f"{function.__name__}({', '.join(words)})"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from onnx_unipts.arguments import ModelPath, model_path
 from onnx_unipts.export.storage import Storage
 from onnx_unipts.external_data import data_files
 from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError
@@ -24,8 +24,6 @@ from onnx_unipts.output_file import atomic_path, check_output_file
 from onnx_unipts.report.files import describe_file
 
 __all__ = ["pack", "unpack"]
-
-ModelPath = str | os.PathLike[str]
 
 
 def pack(
@@ -103,7 +101,7 @@ def unpack(model: ModelPath, output: ModelPath | None = None) -> dict[str, Any]:
 
 
 def _paths(model: ModelPath, output: ModelPath | None, word: str) -> tuple[Path, Path]:
-    source = Path(model)
+    source = model_path(model)
     target = Path(output) if output is not None else source.with_name(f"{source.stem}.{word}.onnx")
     return source, check_output_file(target, "--output", source if source.is_file() else None)
 

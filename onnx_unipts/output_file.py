@@ -54,6 +54,9 @@ def check_output_file(
         raise UsageError(f"{option} {path} is not a regular file; give another name")
     if path.exists() and model is not None:
         _check_model_survives(path, option, Path(model))
+    elsewhere = path.is_symlink() and path.resolve().parent != path.parent.resolve()
+    if elsewhere and model is not None and data_locations(Path(model)):
+        raise UsageError(f"{option} {path} is a link to another directory, where its data would be")
     if not _writable(path):
         raise UsageError(f"{option} {path} is not writable; give a path that is")
     return path

@@ -84,7 +84,7 @@ def prepare_job(
     options = preprocessing or recipe.preprocessing.options()
     path = Path(model)
     dense = load_model(path)
-    weights = _weights(dense, path, recipe)
+    weights, last_resort = _weights(dense, path, recipe)
     batching = isolated(batching_of, dense)
     signature = input_signature(dense, input_shapes, batching.whole)
     load = partial(load_calibration_data, data, options=options, seed=recipe.seed)
@@ -119,9 +119,12 @@ def prepare_job(
     _present_data(job)
     for text in _without_effect(job):
         job.warn(text)
-    if not any(weight.pruned for weight in _found(dense, recipe, recipe.include)):
+    if last_resort:
         operators = ", ".join(sorted({weight.operator for weight in job.pruned}))
-        job.warn(f"the model has no other weights: those of {operators} are pruned")
+        others = "the model has no other weights"
+        if job.recipe.pattern != "unstructured":
+            others += f" that the pattern {job.pattern.name} suits"
+        job.warn(f"{others}: those of {operators} are pruned")
     if (size := recipe.training.batch_size) != wanted:
         job.warn(
             f"{len(loaded)} samples do not fill a batch of {wanted}: trained by {size} a step"
@@ -150,6 +153,10 @@ def _check_prescribed(job: Job) -> None:
     method = job.recipe.allocation.method
     check_prescribed(method, job.pattern, counts, job.sparsity, job.prescribed)
     recovery = job.recipe.training.recovery
+    if job.allocation_file is not None and RECOVERIES[recovery].allocates:
+        raise UsageError(
+            f"recovery {recovery} gives every layer its sparsity; leave out the allocation {method}"
+        )
     if job.prescribed and RECOVERIES[recovery].allocates:
         raise UsageError(
             f"recovery {recovery} gives every layer its sparsity; leave out --layer-sparsity"
@@ -214,9 +221,10 @@ def _check_whole_model(recipe: Recipe, pattern: Pattern) -> None:
         )
 
 
-def _weights(model: ir.Model, path: Path, recipe: Recipe) -> list[PrunableWeight]:
+def _weights(model: ir.Model, path: Path, recipe: Recipe) -> tuple[list[PrunableWeight], str]:
+    """Return all weights, and the kind that is pruned for want of others, empty where none is."""
     pattern = parse_pattern(recipe.pattern)
-    weights, _ = with_last_resort(
+    weights, last_resort = with_last_resort(
         lambda kinds: [_objected(weight, pattern) for weight in _found(model, recipe, kinds)],
         recipe.include,
     )
@@ -233,7 +241,7 @@ def _weights(model: ir.Model, path: Path, recipe: Recipe) -> list[PrunableWeight
         raise UnsupportedModelError(
             f"{path}: {where} holds NaN or infinite values; export the model again"
         )
-    return weights
+    return weights, last_resort
 
 
 def _found(model: ir.Model, recipe: Recipe, kinds: Sequence[str]) -> list[PrunableWeight]:

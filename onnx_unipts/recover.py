@@ -87,6 +87,7 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
             if attempt.learner.targets:
                 raise
             continue  # layers that score classes are all that gradients reach
+        course.add(number, state)  # of a finished training that is measured on other data now
         recovery = settle(number, state)
         if divergence_of(recovery.tensors) <= min(distances):
             return recovery._replace(untrained=unreached, history=course.of(number))

@@ -91,8 +91,9 @@ def search_allocation(
 def tell_of_zeros(job: Job, problem: Problem) -> None:
     """Warn of a model that is sparser already than it is to be."""
     count = sum(problem.counts.values())
-    if problem.total < count - zeros_for(job.sparsity, count):
-        there = 1 - problem.total / count
+    zeros = count - sum(int(np.count_nonzero(weight)) for weight in problem.weights.values())
+    if zeros > zeros_for(job.sparsity, count):
+        there = zeros / count
         job.warn(f"{there:.2%} of the weights are zero already: more than {job.sparsity:.2%}")
 
 

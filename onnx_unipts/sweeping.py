@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,10 @@ from typing import Any
 from onnx_unipts.api import Result, compress, pattern_of
 from onnx_unipts.arguments import ModelPath, model_path
 from onnx_unipts.calibration import rereadable
+from onnx_unipts.call_text import call_text
 from onnx_unipts.export import default_output
 from onnx_unipts.graph.errors import UsageError
-from onnx_unipts.output_file import check_output_file
+from onnx_unipts.output_file import check_apart, check_output_file
 from onnx_unipts.patterns import require_free_sparsity
 from onnx_unipts.progress import Once, Progress, Quiet
 from onnx_unipts.report.comparison import comparison_document, comparison_page
@@ -45,18 +46,22 @@ def sweep(
 
     The further arguments are those of `onnx_unipts.compress`. The files go by the name of
     ``output`` with the sparsity behind its stem, as in ``model.sparse-0.9.onnx``, those in
-    ``report`` go to a directory for each sparsity, and the
-    comparison is ``<output stem>.sweep.html``; a dry run writes none. Raises `UsageError` for what
-    is no list of different sparsities.
+    ``report`` go to a directory for each sparsity, and the comparison is
+    ``<output stem>.sweep.html``; a dry run writes none. Raises `UsageError` for what is no list of
+    different sparsities.
     """
-    sparsities = [float(sparsity) for sparsity in sparsities]
-    _check_sparsities(sparsities)
+    command = command or call_text(sweep, locals())
+    sparsities = _checked(sparsities)
     require_free_sparsity(pattern_of(**options), "the sweep")
     options |= {key: rereadable(options.get(key)) for key in ("data", "eval_data")}
     model = model_path(model)
     progress = Once(progress or Quiet())
     output = default_output(model, options.get("format")) if output is None else Path(output)
     page = check_output_file(output.with_suffix(".sweep.html"), "the page of the sweep")
+    check_apart(
+        {"page of the sweep": page, "recipe to save": options.get("save_recipe")},
+        {"data": options.get("data"), "evaluation data": options.get("eval_data")},
+    )
     results: list[Result] = []
     for number, sparsity in enumerate(sparsities, 1):
         progress.message(f"sparsity {sparsity:g}, {number} of {len(sparsities)}")
@@ -75,8 +80,13 @@ def sweep(
     return Sweep(results, comparison, page)
 
 
-def _check_sparsities(sparsities: Sequence[float]) -> None:
+def _checked(given: Iterable[float]) -> list[float]:
+    try:
+        sparsities = [float(sparsity) for sparsity in given]
+    except (TypeError, ValueError):
+        sparsities = []
     if not sparsities or not all(0 < sparsity < 1 for sparsity in sparsities):
         raise UsageError("a sweep needs shares between 0 and 1, as in --sweep 0.5,0.7,0.9")
     if len({f"{sparsity:g}" for sparsity in sparsities}) < len(sparsities):
         raise UsageError("a sweep needs sparsities that all differ")
+    return sparsities

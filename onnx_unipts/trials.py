@@ -12,6 +12,7 @@ from onnx_unipts.api import Result, compress, pattern_of
 from onnx_unipts.approach import HIGHEST_SPARSITY, next_density, next_sparsity
 from onnx_unipts.arguments import ModelPath, model_path
 from onnx_unipts.calibration import rereadable
+from onnx_unipts.call_text import call_text
 from onnx_unipts.export import default_output, required_operators
 from onnx_unipts.external_data import data_files
 from onnx_unipts.goal import Goal, parse_goal
@@ -66,6 +67,7 @@ def compress_to(
     The further arguments are those of `onnx_unipts.compress`. Raises `TargetMissedError` if no
     trial reaches the target.
     """
+    command = command or call_text(compress_to, locals())
     if not isinstance(target, str | Goal):
         raise UsageError(f"target is {target!r}; allowed: text such as drop=1% or size=2MB")
     goal = parse_goal(target) if isinstance(target, str) else target
@@ -73,18 +75,21 @@ def compress_to(
     options |= {key: rereadable(options.get(key)) for key in ("data", "eval_data")}
     if options.pop("dry_run", False):
         raise UsageError("--dry-run shows one sparsity; give --sparsity instead of --target")
-    command = command or f"compress_to({str(model)!r}, {str(target)!r})"
     model = model_path(model)
     progress = Once(progress or Quiet())
     output = Path(output) if output is not None else default_output(model, options.get("format"))
     check_output_file(output, "--output", model)
-    check_apart(
-        {"output": output},
-        {"data": options.get("data"), "evaluation data": options.get("eval_data")},
-    )
     if report is not None:
         check_output_directory(report, "report")
     directory = Path(run_dir) if run_dir is not None else output.with_suffix(".run")
+    check_apart(
+        {
+            "output": output,
+            "recipe to save": options.get("save_recipe"),
+            "run directory": directory,
+        },
+        {"data": options.get("data"), "evaluation data": options.get("eval_data")},
+    )
     warnings = []
     if goal.kind == "drop" and options.get("eval_data") is None:
         warnings = [TRAINED_ON]

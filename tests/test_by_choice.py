@@ -71,3 +71,13 @@ def test_inspect_says_what_is_pruned_for_want_of_others(tmp_path: Path):
     assert all(w["pruned"] for w in onnx_unipts.inspect(alone, include=["recurrent"])["weights"])
     shown = CliRunner().invoke(main, ["inspect", str(alone)]).stdout
     assert "prunes the recurrent weights, as there are no others" in shown
+
+
+@pytest.mark.parametrize(
+    ("pattern", "others"),
+    [("unstructured", "other weights"), ("2:4", "other weights that the pattern 2:4 suits")],
+)
+def test_that_there_are_no_others_is_said(tmp_path: Path, pattern: str, others: str):
+    result = compressed(saved(model(False), tmp_path), exclude=["^m$"], pattern=pattern)
+    (said,) = [text for text in result.report["warnings"] if "no other weights" in text]
+    assert said == f"the model has no {others}: those of GRU are pruned"

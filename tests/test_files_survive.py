@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from compression import UNTRAINED, compress
 from small_networks import classifier, images, saved
 
-from onnx_unipts import api, pack
+from onnx_unipts import api, compress_to, pack, sweep
 from onnx_unipts.cli import main
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.runtime import onnxruntime
@@ -111,3 +111,31 @@ def test_the_allocation_of_a_run_can_be_used_in_its_place(tmp_path: Path):
     done = CliRunner().invoke(main, [*words, "--resume"])
     assert done.exit_code == 2
     assert "allocation" in done.stderr
+
+
+def test_goals_and_sweeps_look_at_names_first(tmp_path: Path):
+    path = saved(classifier(), tmp_path)
+    options: dict[str, Any] = {"data": {"x": images()}, "settings": UNTRAINED}
+    with pytest.raises(UsageError, match=r"run directory .*u\.run is also the output"):
+        compress_to(path, "drop=1%", output=tmp_path / "u.run", **options)
+    for call in (
+        lambda name: compress_to(path, "drop=1%", output=name, save_recipe=name, **options),
+        lambda name: sweep(
+            path,
+            [0.5],
+            output=tmp_path / "s.onnx",
+            save_recipe=tmp_path / "s.sweep.html",
+            **options,
+        ),
+    ):
+        with pytest.raises(UsageError, match=r"recipe to save .* is also the"):
+            call(tmp_path / "t.onnx")
+    assert [each.name for each in tmp_path.iterdir()] == ["m.onnx"]
+
+
+def test_a_link_to_where_no_data_can_be_is_refused(tmp_path: Path):
+    path = renamed(tmp_path)
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link.onnx").symlink_to(tmp_path / "real" / "model.onnx")
+    with pytest.raises(UsageError, match="is a link to another directory"):
+        compress(path, tmp_path, UNTRAINED, output=tmp_path / "link.onnx")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onnx_unipts.graph.errors import UsageError
-from onnx_unipts.recipe import Recipe, list_recipes, load_recipe, parse_settings
+from onnx_unipts.recipe import Recipe, Training, list_recipes, load_recipe, parse_settings
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -181,6 +181,7 @@ def test_a_section_of_settings_leaves_the_rest_of_it():
     single = recipe.with_settings({"training.epochs": 3, "allocation.search.elite": 1})
     assert whole == single
     assert whole.training.learning_rate == recipe.training.learning_rate
+    assert recipe.with_settings({"training": Training()}).training == Training()
     named = recipe.with_settings({"layer_sparsity": {"a": 0.5}})
     assert named.with_settings({"layer_sparsity": {"b": 0.1}}).layer_sparsity == {"b": 0.1}
     with pytest.raises(UsageError, match=r"unknown key training\.nope"):

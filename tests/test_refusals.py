@@ -141,6 +141,7 @@ def test_a_pattern_that_prescribes_the_sparsity_leaves_none_to_try(call: str, tm
     [
         ({"exclude": ["nonesuch"]}, 0.5, "exclude 'nonesuch' matches no weight"),
         ({"pattern": "2:4"}, 0.5, "allocation lamp has no effect: the pattern 2:4 prescribes"),
+        ({"pattern": "8x8"}, 0.05, "10.07% of the weights are zero already"),
         ({}, 0.05, "10.07% of the weights are zero already: more than 5.00%"),
     ],
 )

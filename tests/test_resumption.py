@@ -127,6 +127,9 @@ def test_what_was_measured_on_other_data_is_another_curve(tmp_path: Path):
     assert [point["samples"] for point in history] == [30] * len(history)
     assert all(point["accuracy"] is not None for point in history)
     assert history[-1]["epoch"] == 2
+    again = compress(path, tmp_path, chosen, resume=True, eval_data={"x": images(20, seed=2)})
+    last = again.report["training"]["history"][-1]
+    assert (last["samples"], last["epoch"]) == (20, 2)
 
 
 KILLED_RUN = SEARCHED | {"training.epochs": 3, "allocation.search.generations": 4}

@@ -36,6 +36,12 @@ MODEL = Path(__file__).parents[1] / "examples" / "digits" / "digits.onnx"
             lambda: onnx_unipts.evaluate(MODEL, MODEL, preprocessing="imagnet"),
             "unknown preprocessing preset 'imagnet'",
         ),
+        (lambda: onnx_unipts.Preprocessing(scale=0.0), "scale is 0.0; allowed: a number above 0"),
+        (lambda: onnx_unipts.Preprocessing(resize=(32, 32)), "resize is (32, 32); allowed"),  # type: ignore[arg-type]
+        (lambda: onnx_unipts.pack(onnx.load(MODEL)), "the model is a ModelProto"),  # type: ignore[arg-type]
+        (lambda: onnx_unipts.sweep(MODEL, 0.5), "a sweep needs shares"),  # type: ignore[arg-type]
+        (lambda: onnx_unipts.sweep(MODEL, ["a"]), "a sweep needs shares"),  # type: ignore[list-item]
+        (lambda: onnx_unipts.compress(MODEL, settings={1: 2}), "unknown key 1"),  # type: ignore[dict-item]
         (
             lambda: onnx_unipts.evaluate(MODEL, MODEL, preprocessing=1),  # type: ignore[arg-type]
             "preprocessing is a int; allowed: a Preprocessing, or a preset",

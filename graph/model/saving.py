@@ -7,7 +7,7 @@ import errno
 import os
 import re
 from collections.abc import Iterable, Iterator
-from itertools import count, islice
+from itertools import count
 from pathlib import Path
 
 import onnx
@@ -26,7 +26,8 @@ __all__ = ["data_locations", "save_model"]
 EXTERNAL_THRESHOLD = 1024
 # Offsets in the data file: what every element type can be mapped at.
 EXTERNAL_ALIGNMENT = 64
-MOST_DATA_FILES = 1000
+# Models with a data file are smaller than this themselves.
+LARGEST_BESIDE = 1 << 26
 # What is no fault of the arguments: no space, no quota, a broken disk.
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
@@ -150,7 +151,7 @@ def _save_with_data(
     model: ir.Model, external: list[ir.Value], target: Path, stack: contextlib.ExitStack
 ) -> None:
     old = [target.with_name(name) for name in data_locations(target) if _is_own(name, target)]
-    new = _free_data_file(model, target)
+    new = _free_data_file(target)
     references = _write_external_data(external, stack, new)
     with _substituted(references):
         _write(stack, _temporary(target), [to_bytes(model)])
@@ -160,24 +161,27 @@ def _save_with_data(
     except OSError:
         new.unlink()
         raise
+    others = _data_of_others(target) if old else set()
     for path in old:
-        path.unlink(missing_ok=True)
+        if path.name not in others:
+            path.unlink(missing_ok=True)
 
 
-def _free_data_file(model: ir.Model, target: Path) -> Path:
-    """Return where the data of ``target`` can go: what a killed run left there is overwritten.
+def _data_of_others(target: Path) -> set[str]:
+    """Return the data files that models beside ``target`` refer to, such as copies of it."""
+    beside = (path for path in target.parent.glob("*.onnx") if path != target)
+    small = (path for path in beside if path.stat().st_size <= LARGEST_BESIDE)
+    return {name for path in small for name in data_locations(path)}
 
-    But not what a model beside it refers to, nor what ``model`` itself is read from.
+
+def _free_data_file(target: Path) -> Path:
+    """Return where the data of ``target`` goes: to no file that is there, whosever it is.
+
+    A writer killed between its two files leaves one that nothing refers to.
     """
-    names = (f"{target.name}{f'.{number}' if number else ''}.data" for number in count())
-    first, *others = (target.with_name(name) for name in islice(names, MOST_DATA_FILES))
-    if not first.exists():
-        return first
-    tensors = (stored.tensor for stored in stored_tensors(model).values())
-    used = {Path(t.path).resolve() for t in tensors if isinstance(t, ir.ExternalTensor)}
-    for beside in target.parent.glob("*.onnx"):
-        used |= {(target.parent / name).resolve() for name in data_locations(beside)}
-    return next(path for path in (first, *others) if path.resolve() not in used)
+    numbers = (f".{number}" if number else "" for number in count())
+    paths = (target.with_name(f"{target.name}{number}.data") for number in numbers)
+    return next(path for path in paths if not path.exists())
 
 
 def _is_own(name: str, target: Path) -> bool:

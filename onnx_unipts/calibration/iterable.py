@@ -48,7 +48,7 @@ def rereadable(source: Any) -> Any:
 
 
 class _Reread:
-    """What an iterator yields, as far as it was ever asked for."""
+    """What an iterator yields, as far as it was ever asked for; all of it stays in memory."""
 
     def __init__(self, batches: Iterator[Any], origin: str) -> None:
         self.origin = origin

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -70,8 +71,13 @@ class Preprocessing:
         """Raise `UsageError` for numbers that cannot be meant."""
         for name in ("mean", "std"):
             value = getattr(self, name)
-            if isinstance(value, int | float):  # the same for all channels
+            if isinstance(value, Real):  # the same for all channels
                 object.__setattr__(self, name, (float(value),))
+        if self.scale is not None and not (isinstance(self.scale, Real) and self.scale > 0):
+            raise UsageError(f"scale is {self.scale!r}; allowed: a number above 0")
+        for name in ("resize", "crop"):
+            if not isinstance(getattr(self, name), int | None):
+                raise UsageError(f"{name} is {getattr(self, name)!r}; allowed: a number of pixels")
         for name, values in (("mean", self.mean), ("std", self.std)):
             if values is not None and not all(math.isfinite(value) for value in values):
                 raise UsageError(f"--{name} holds {values}; only finite numbers are allowed")

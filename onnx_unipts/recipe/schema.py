@@ -81,10 +81,12 @@ class Recipe(Section):
         """Yield ``settings`` one by one, those of whole sections under their dotted keys."""
         for dotted, value in settings.items():
             section: Any = self
-            for part in dotted.split("."):
-                section = getattr(section, part, None)
+            for part in str(dotted).split("."):
+                known = isinstance(section, Section) and part in type(section).model_fields
+                section = getattr(section, part) if known else None
+            value = value.model_dump(mode="json") if isinstance(value, Section) else value
             if not isinstance(section, Section):
-                yield dotted, value
+                yield str(dotted), value
             elif isinstance(value, Mapping):
                 yield from self._single({f"{dotted}.{key}": inner for key, inner in value.items()})
             else:
