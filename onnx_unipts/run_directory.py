@@ -11,13 +11,13 @@ import shutil
 import sys
 import time
 import zipfile
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.graph.errors import OnnxUniptsError, UsageError
 from onnx_unipts.json_text import plain, to_json
 from onnx_unipts.leaves import leaves_of
 from onnx_unipts.output_file import atomic_path
@@ -137,9 +137,10 @@ class RunDirectory:
         """
         entry = {"kind": kind, **plain(fields, strict=False)}
         line = json.dumps(entry, separators=(",", ":"))
-        self._journal.write(line.encode("utf-8") + b"\n")
-        self._journal.flush()
-        os.fsync(self._journal.fileno())
+        with _writing(self.path):
+            self._journal.write(line.encode("utf-8") + b"\n")
+            self._journal.flush()
+            os.fsync(self._journal.fileno())
         self._entries.append(json.loads(line))
 
     def entries(self, kind: str | None = None) -> list[dict[str, Any]]:
@@ -165,7 +166,8 @@ class RunDirectory:
         if any(array.dtype.hasobject for array in members.values()):
             raise TypeError("arrays of Python objects cannot be stored without pickle")
         members["header"] = np.frombuffer(header.encode("utf-8"), dtype=np.uint8)
-        with atomic_path(self._checkpoint(name)) as temporary, temporary.open("wb") as file:
+        path = self._checkpoint(name)
+        with _writing(self.path), atomic_path(path) as temporary, temporary.open("wb") as file:
             np.savez(file, **members)
 
     def load_checkpoint(self, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
@@ -188,7 +190,8 @@ class RunDirectory:
 
     def write_json(self, document: str, content: Any) -> Path:
         """Write ``content`` to the file called ``document`` atomically and return its path."""
-        _write_json(self.path / document, content)
+        with _writing(self.path):
+            _write_json(self.path / document, content)
         return self.path / document
 
     def read_json(self, document: str) -> Any | None:
@@ -199,6 +202,18 @@ class RunDirectory:
         if not re.fullmatch(r"[\w.-]+", name):
             raise ValueError(f"checkpoint name {name!r}: letters, digits, '_', '.', '-' only")
         return self.path / f"checkpoint-{name}.npz"
+
+
+@contextlib.contextmanager
+def _writing(directory: Path) -> Iterator[None]:
+    """Raise `OnnxUniptsError` where the disk is full, or broken."""
+    try:
+        yield
+    except OSError as error:
+        raise OnnxUniptsError(
+            f"run directory {directory} cannot be written ({error.strerror}); see to it, then go "
+            "on with --resume"
+        ) from error
 
 
 def _check_ours(path: Path) -> None:

@@ -184,7 +184,7 @@ def test_a_plan_says_that_nothing_was_written(report: dict):
     stream = io.StringIO()
     print_plan(report, stream)
     assert "75.00 % of the 1,072 weights in 2 tensors" in stream.getvalue()
-    assert "nothing was written" in stream.getvalue()
+    assert "no model was written" in stream.getvalue()
 
 
 def test_an_evaluation_shows_dense_beside_sparse(report: dict):

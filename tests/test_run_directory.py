@@ -1,5 +1,6 @@
 """A run directory survives kills, guards its run, and touches nothing that is not its own."""
 
+import errno
 import json
 import math
 import os
@@ -14,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.graph.errors import OnnxUniptsError, UsageError
 from onnx_unipts.output_file import atomic_path, check_output_file
 from onnx_unipts.run_directory import RunDirectory
 
@@ -345,3 +346,20 @@ def test_an_output_in_a_directory_without_permission_is_refused(tmp_path: Path):
 def test_the_fingerprint_is_readable(tmp_path: Path):
     RunDirectory.open(tmp_path, FINGERPRINT).close()
     assert json.loads((tmp_path / "fingerprint.json").read_text()) == FINGERPRINT
+
+
+def test_a_full_disk_ends_the_run_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with RunDirectory.open(tmp_path / "x.run", {}) as run:
+        monkeypatch.setattr(os, "fsync", full)
+        for write in (
+            lambda: run.append("epoch", epoch=1),
+            lambda: run.save_checkpoint("training", {"a": np.ones(3)}, {}),
+            lambda: run.write_json("report.json", {}),
+        ):
+            with pytest.raises(OnnxUniptsError, match=r"x\.run .*No space left") as error:
+                write()
+            assert error.value.exit_code == 1
+            assert "--resume" in str(error.value)

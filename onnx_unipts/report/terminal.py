@@ -82,7 +82,7 @@ def print_plan(report: Document, stream: TextIO | None = None) -> None:
     facts.add_row(
         "plan",
         f"{_percent(report['sparsity']['target'])} of the {weights:,} weights in {len(layers)} "
-        "tensors would become zero; nothing was written",
+        "tensors would become zero; no model was written",
     )
     facts.add_row("data", Text(str(report["data"]["description"])))
     expected = report.get("estimate")
