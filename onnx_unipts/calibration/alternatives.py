@@ -9,6 +9,7 @@ import numpy as np
 
 from onnx_unipts.calibration.data import ArrayColumn, CalibrationData, ImageColumn
 from onnx_unipts.calibration.preprocessing import (
+    ChannelOrder,
     Layout,
     Normalization,
     Preprocessing,
@@ -48,6 +49,8 @@ def alternatives(data: CalibrationData) -> dict[str, Alternative]:
         layout: Layout | None = column.layout
         normalization = column.normalization
         swap = f"--channel-order {'rgb' if column.order == 'bgr' else 'bgr'}"
+        if column.told_apart:
+            swap += ", and the numbers of --mean and --std in that order"
     elif isinstance(column, ArrayColumn):
         layout = array_layout(column.values.shape, column.values.dtype, Preprocessing())
         normalization = None if layout is None else _guessed(column.values, layout)
@@ -61,7 +64,8 @@ def alternatives(data: CalibrationData) -> dict[str, Alternative]:
     if channels == 3:
         found[swap] = _swapped(layout)
     if normalization is not None:
-        found |= _other_ranges(normalization, layout, channels)
+        order = column.order if isinstance(column, ImageColumn) else "rgb"
+        found |= _other_ranges(normalization, layout, channels, order)
     return found
 
 
@@ -72,13 +76,15 @@ def _swapped(layout: Layout) -> Alternative:
     return Alternative(swap)
 
 
-def _other_ranges(given: Normalization, layout: Layout, channels: int) -> dict[str, Alternative]:
+def _other_ranges(
+    given: Normalization, layout: Layout, channels: int, order: ChannelOrder
+) -> dict[str, Alternative]:
     found: dict[str, Alternative] = {}
     seen = [given]
     for name, preset in PRESETS.items():
         if len(preset.mean) not in (1, channels):
             continue
-        other = Normalization.of(Preprocessing(preset=name), channels)
+        other = Normalization.of(Preprocessing(preset=name, channel_order=order), channels)
         if not any(_alike(other, normalization) for normalization in seen):
             seen.append(other)
             found[f"--preprocessing {name}"] = _normalized_by(other, given, layout)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from onnx_unipts.calibration.data import CalibrationData
+from onnx_unipts.calibration.image_labels import is_label
 from onnx_unipts.calibration.samples import LABELS, check_samples, data_from
 from onnx_unipts.calibration.signature import InputSpec
 from onnx_unipts.calibration.source import Request, Source, as_path, sources
@@ -88,11 +89,18 @@ def _arrays(
     columns = list(range(len(names)))
     inputs = [spec.name for spec in signature]
     arrays: dict[str, np.ndarray] = {}
-    label = next((at for at in columns if names[at].lower() in _LABEL_NAMES), None)
-    if label is not None and names[label] not in inputs:
+    labels = [at for at in columns if names[at].lower() in _LABEL_NAMES and names[at] not in inputs]
+    if len(labels) > 1:
+        raise UsageError(
+            f"{path}: {' and '.join(names[at] for at in labels)} could both hold the labels; leave "
+            "out or rename all but one"
+        )
+    for label in labels:
         columns.remove(label)
         arrays[LABELS] = _whole_numbers(names[label], label, rows, path)
-    if len(signature) == 1 and len(signature[0].shape) == 2 and inputs[0] not in names:
+    width = signature[0].shape[1] if len(signature[0].shape) == 2 else None
+    by_order = inputs[0] not in names or (isinstance(width, int) and width > 1)
+    if len(signature) == 1 and len(signature[0].shape) == 2 and by_order:
         return arrays | {inputs[0]: _matrix(signature[0], columns, names, rows, path)}
     missing = [name for name in inputs if name not in names]
     if missing:
@@ -145,7 +153,7 @@ def _whole_numbers(
     name: str, column: int, rows: Sequence[tuple[int, list[str]]], path: Path
 ) -> np.ndarray:
     for number, row in rows:
-        if not row[column].isdecimal():
+        if not is_label(row[column]):
             raise UsageError(
                 f"{path}: line {number}, {name}: {row[column]!r} is not the number of a class; "
                 "number the classes as the model does, or leave the column out"

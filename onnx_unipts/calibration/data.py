@@ -100,7 +100,7 @@ class ImageColumn:
     ``pixels`` is uint8 of shape (samples, channels, height, width), or (samples, height, width,
     channels) if ``layout`` is nhwc; batches have ``dtype``, a floating one, or uint8 for models
     that take the pixels themselves (``normalization`` is then None). ``order`` is that of the
-    channels.
+    channels; ``told_apart`` says that the user gave them numbers of their own, in that order.
     """
 
     pixels: Pixels
@@ -108,6 +108,7 @@ class ImageColumn:
     normalization: Normalization | None
     dtype: np.dtype
     order: ChannelOrder = "rgb"
+    told_apart: bool = False
 
     def __len__(self) -> int:
         return len(self.pixels)

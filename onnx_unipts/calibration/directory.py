@@ -10,11 +10,14 @@ from typing import Any, Literal
 from onnx_unipts.calibration.image_labels import is_hidden
 from onnx_unipts.calibration.source import as_path
 
-__all__ = ["IMAGE_SUFFIXES", "RECORDING_SUFFIX", "content_of", "files_under"]
+__all__ = ["IMAGE_SUFFIXES", "RECORDING_SUFFIX", "arrays_in", "content_of", "files_under"]
 
 IMAGE_SUFFIXES = frozenset(
-    (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-)
+    (
+        ".avif", ".bmp", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm",
+        ".tga", ".tif", ".tiff", ".webp",
+    )
+)  # fmt: skip
 RECORDING_SUFFIX = ".wav"
 
 
@@ -27,7 +30,7 @@ def content_of(source: Any) -> Literal["arrays", "recordings", "images"] | None:
     path = as_path(source)
     if path is None or not path.is_dir():
         return None
-    if any(path.glob("*.npz")):
+    if arrays_in(path):
         return "arrays"
     recordings = False
     for file in files_under(path):
@@ -38,12 +41,22 @@ def content_of(source: Any) -> Literal["arrays", "recordings", "images"] | None:
     return "recordings" if recordings else "images"
 
 
+def arrays_in(directory: Path) -> list[Path]:
+    """Return the .npz files right in ``directory``, hidden ones left out, by their names."""
+    return sorted(path for path in directory.glob("*.npz") if not is_hidden(path.name))
+
+
 def files_under(directory: Path) -> Iterator[Path]:
-    """Yield all files under ``directory``, hidden ones left out; raises `OSError`."""
+    """Yield all files under ``directory``, hidden ones left out; raises `OSError`.
+
+    Links are followed, but not back to a directory that they lie in.
+    """
 
     def refuse(error: OSError) -> None:
         raise error
 
     for folder, folders, files in os.walk(directory, onerror=refuse, followlinks=True):
-        folders[:] = [name for name in folders if not is_hidden(name)]
+        above = {os.path.realpath(folder), *map(str, Path(os.path.realpath(folder)).parents)}
+        shown = [name for name in folders if not is_hidden(name)]
+        folders[:] = [n for n in shown if os.path.realpath(Path(folder, n)) not in above]
         yield from (Path(folder, name) for name in files if not is_hidden(name))

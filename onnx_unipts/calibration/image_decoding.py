@@ -14,6 +14,8 @@ from PIL import Image
 __all__ = ["Frame", "decode_images", "scaled"]
 
 _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+# Images that would be so many times as large as the frame are cut before they are resized.
+LONGEST = 64
 _CHUNK = 64  # images per task of the thread pool: small ones take less time than a task costs
 
 
@@ -68,19 +70,44 @@ def _fitted(image: Image.Image, frame: Frame) -> Image.Image:
         image.draft(None, (2 * size[1], 2 * size[0]))
     picture = _eight_bits(image)
     picture = picture if picture.mode == mode else picture.convert(mode)
+    top, left = (size[0] - frame.height) // 2, (size[1] - frame.width) // 2
+    if size[0] * size[1] > LONGEST * frame.height * frame.width:
+        return _cut_first(picture, size, (top, left), frame)
     if size != (picture.height, picture.width):
         picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     if size == (frame.height, frame.width):
         return picture
-    top, left = (size[0] - frame.height) // 2, (size[1] - frame.width) // 2
     return picture.crop((left, top, left + frame.width, top + frame.height))
 
 
+def _cut_first(
+    picture: Image.Image, size: tuple[int, int], corner: tuple[int, int], frame: Frame
+) -> Image.Image:
+    """Return what lies in the frame at ``corner`` of the ``picture`` brought to ``size``."""
+    down, across = picture.height / size[0], picture.width / size[1]
+    top, left = corner[0] * down, corner[1] * across
+    box = (left, top, left + frame.width * across, top + frame.height * down)
+    return picture.resize((frame.width, frame.height), Image.Resampling.BILINEAR, box)
+
+
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """Return ``image`` with its 16-bit grey values divided by 256: Pillow would cut them at 255."""
-    if not image.mode.startswith("I;16"):
+    """Return ``image`` with its 16-bit grey values divided by 256: Pillow would cut them at 255.
+
+    Raises `ValueError` for values whose range is not known.
+    """
+    if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    values = np.asarray(image)
+    if image.mode.startswith("I;16") or image.format == "PPM":
+        return Image.fromarray((values >> 8).astype(np.uint8))
+    if image.mode == "F" and values.min() >= 0 and values.max() <= 1:
+        return Image.fromarray(np.rint(values * 255).astype(np.uint8))
+    if values.min() >= 0 and 1 < values.max() <= 255:
+        return Image.fromarray(np.rint(values).astype(np.uint8))
+    raise ValueError(
+        f"grey values of {values.min():g} to {values.max():g} have no known range; convert the "
+        "image to 8 or 16 bits"
+    )
 
 
 def _resized(height: int, width: int, frame: Frame) -> tuple[int, int]:

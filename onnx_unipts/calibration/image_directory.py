@@ -54,6 +54,11 @@ class ImageDirectory(Source):
         paths = _find(directory)
         labels, warnings = labels_of(directory, paths)
         frame = _frame(spec, layout, request.options, paths, directory)
+        if request.options.channel_order == "bgr" and frame.channels != 3:
+            raise UsageError(
+                f"--channel-order bgr is for 3 channels; the model's input {spec} takes "
+                f"{frame.channels}"
+            )
         normalization = _normalization(spec, request.options, frame.channels)
         images = _read(paths, frame, layout, request, directory)
         if images.skipped:
@@ -63,8 +68,14 @@ class ImageDirectory(Source):
                 f"{request.num_samples} samples were asked for, but {directory} holds only "
                 f"{len(images.rows)} readable images"
             )
-        channel_order = request.options.channel_order or "rgb"
-        column = ImageColumn(images.pixels, layout, normalization, spec.dtype, channel_order)
+        column = ImageColumn(
+            images.pixels,
+            layout,
+            normalization,
+            spec.dtype,
+            request.options.channel_order or "rgb",
+            request.options.tells_channels_apart,
+        )
         order = np.argsort(images.rows)
         chosen = None if labels is None else labels[images.rows[order]]
         description = _description(directory, frame, layout, request.options, normalization, chosen)
@@ -186,7 +197,7 @@ def _read(
         taken, order = np.sort(order[:missing]), order[missing:]
         free = pixels[len(rows) :]
         channels_last = free.transpose(0, 2, 3, 1) if layout == "nchw" else free
-        if request.options.channel_order == "bgr" and frame.channels == 3:
+        if request.options.channel_order == "bgr":
             channels_last = channels_last[..., ::-1]
         reasons = decode_images([paths[row] for row in taken], frame, channels_last)
         good = [at for at, reason in enumerate(reasons) if reason is None]

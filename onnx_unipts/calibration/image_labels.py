@@ -10,7 +10,7 @@ import numpy as np
 
 from onnx_unipts.graph.errors import UsageError
 
-__all__ = ["is_hidden", "labels_of"]
+__all__ = ["is_hidden", "is_label", "labels_of"]
 
 _LABELS_FILE = "labels.csv"
 
@@ -48,16 +48,18 @@ def _labels_from_table(
             rows = [row for row in csv.reader(file) if any(cell.strip() for cell in row)]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{table}: cannot be read ({error})") from error
-    labels = {}
+    labels: dict[str, int] = {}
     for number, row in enumerate(rows):
-        if len(row) != 2 or not row[1].strip().isdecimal():
-            if number == 0 and len(row) == 2:
+        if len(row) != 2 or not is_label(row[1].strip()):
+            if number == 0 and len(row) == 2 and not _is_number(row[1]):
                 continue  # a header
             raise UsageError(
                 f"{table}: line {number + 1} is {','.join(row)!r}; expected file,label with a "
                 "whole number as label"
             )
-        labels[Path(row[0].strip()).as_posix()] = int(row[1])
+        name = Path(row[0].strip()).as_posix()
+        if labels.setdefault(name, int(row[1])) != int(row[1]):
+            raise UsageError(f"{table}: line {number + 1} gives {name} another label than before")
     found = [path.relative_to(directory).as_posix() for path in paths]
     missing = [name for name in found if name not in labels]
     if missing:
@@ -71,6 +73,19 @@ def _labels_from_table(
     return np.array([labels[name] for name in found], np.int64), warnings
 
 
+def is_label(text: str) -> bool:
+    """Return whether ``text`` is the number of a class."""
+    return text.isdecimal() and len(text) < 10
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def is_hidden(name: str) -> bool:
     """Return whether a file or directory is not the user's own data, by its name."""
-    return name.startswith((".", "__"))
+    return name.startswith(".") or name in ("__MACOSX", "__pycache__")

@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 
 from onnx_unipts.calibration.data import CalibrationData
-from onnx_unipts.calibration.samples import check_samples, data_from, join_samples
+from onnx_unipts.calibration.samples import Samples, check_samples, data_from, join_samples
 from onnx_unipts.calibration.source import Request, Source, sources
 from onnx_unipts.calibration.storage import is_large
 from onnx_unipts.graph.errors import UsageError
 
 __all__ = ["IterableOfDicts", "data_from_batches", "rereadable"]
+
+
+# Bytes of batches that go to one file: every file stays open.
+TOGETHER = 1 << 28
 
 
 @sources.register("iterable")
@@ -67,8 +71,9 @@ class _Reread:
 
 def data_from_batches(batches: Iterable[Any], request: Request, origin: str) -> CalibrationData:
     """Return the data of the first batches that suffice; `UsageError` names ``origin``."""
-    pieces = []
-    found = size = 0
+    pieces: list[tuple[str, Samples]] = []
+    waiting: list[tuple[str, Samples]] = []
+    found = size = held = 0
     for number, batch in enumerate(batches):
         where = f"{origin}, batch {number}"
         if not isinstance(batch, Mapping):
@@ -76,10 +81,13 @@ def data_from_batches(batches: Iterable[Any], request: Request, origin: str) -> 
                 f"{where}: expected a dict of arrays by input name, found {type(batch).__name__}"
             )
         samples = check_samples(batch, request.signature, where)
-        size += sum(array.nbytes for array in samples.inputs.values())
-        pieces.append((where, samples.on_disk() if is_large(size) else samples))
-        found += len(samples)
+        taken = sum(array.nbytes for array in samples.inputs.values())
+        waiting.append((where, samples))
+        size, held, found = size + taken, held + taken, found + len(samples)
+        if is_large(size) and held > TOGETHER:
+            pieces.append((waiting[0][0], join_samples(waiting, origin).on_disk()))
+            waiting, held = [], 0
         if request.num_samples is not None and found >= request.num_samples:
             break
-    samples = join_samples(pieces, origin).first(request.num_samples)
+    samples = join_samples([*pieces, *waiting], origin).first(request.num_samples)
     return data_from(samples, request, origin)

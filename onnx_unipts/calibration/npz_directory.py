@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_unipts.calibration.data import CalibrationData
-from onnx_unipts.calibration.directory import content_of
+from onnx_unipts.calibration.directory import arrays_in, content_of
 from onnx_unipts.calibration.npz_file import read_npz
 from onnx_unipts.calibration.samples import check_samples, data_from, join_samples
 from onnx_unipts.calibration.source import Request, Source, sources
@@ -29,6 +29,6 @@ class NpzDirectory(Source):
         directory = Path(source)
         pieces = [
             (str(path), check_samples(read_npz(path), request.signature, str(path)))
-            for path in sorted(directory.glob("*.npz"))
+            for path in arrays_in(directory)
         ]
         return data_from(join_samples(pieces, str(directory)), request, str(directory))

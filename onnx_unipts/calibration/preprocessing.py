@@ -37,7 +37,8 @@ class Preprocessing:
 
     ``mean`` and ``std`` hold one number per channel, or one for all (None: 0 and 1), in the order
     in which the model takes the channels; ``scale`` applies to pixels of 0..255 (None: 1 / 255).
-    ``preset`` names one of `presets.PRESETS`, which stands for those that are None.
+    ``preset`` names one of `presets.PRESETS`, which stands for those that are None; of three
+    channels, its numbers are in the order of the model's.
     ``channel_order`` is the model's: images are read as RGB (None), ``bgr`` swaps that. ``resize``
     is the length of the shorter side in pixels, ``crop`` that of the centre square cut out after
     it; both default to what the model's input asks for. ``layout`` overrides what the model's shape
@@ -103,6 +104,11 @@ class Preprocessing:
         return (self.mean, self.std, self.scale, self.preset) != (None, None, None, None)
 
     @property
+    def tells_channels_apart(self) -> bool:
+        """Whether mean or std were given for each channel, and not by a preset."""
+        return any(values is not None and len(set(values)) > 1 for values in (self.mean, self.std))
+
+    @property
     def concerns_pixels(self) -> bool:
         """Whether anything was said about how pixels become values."""
         said = (self.resize, self.crop, self.channel_order)
@@ -112,9 +118,10 @@ class Preprocessing:
     def values(self) -> tuple[tuple[float, ...], tuple[float, ...], float]:
         """Mean, std and scale that hold: what was said, else the preset's, else the default."""
         preset = find_preset(self.preset or "zero-one")
+        order = -1 if self.channel_order == "bgr" else 1  # presets are of RGB
         return (
-            preset.mean if self.mean is None else self.mean,
-            preset.std if self.std is None else self.std,
+            preset.mean[::order] if self.mean is None else self.mean,
+            preset.std[::order] if self.std is None else self.std,
             preset.scale if self.scale is None else self.scale,
         )
 

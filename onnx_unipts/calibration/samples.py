@@ -57,6 +57,7 @@ def check_samples(arrays: Mapping[str, Any], signature: Sequence[InputSpec], whe
         array = _cast(named[spec.name], spec, where)
         _check_shape(array, spec, where)
         _check_finite(array, spec, where)
+        _check_limit(array, spec, where)
         inputs[spec.name] = array
     count = _count(inputs, where)
     wants_labels = LABELS in arrays and all(spec.name != LABELS for spec in signature)
@@ -127,7 +128,7 @@ def _by_input(
     found = [name for name in arrays if name in names or name != LABELS]
     missing = [name for name in names if name not in arrays]
     if missing and len(names) == len(found) == 1:
-        array = {names[0]: np.asarray(arrays[found[0]])}
+        array = {names[0]: _array(arrays[found[0]], found[0], where)}
         return array, [f"{where}: the array {found[0]!r} is taken as the input {names[0]!r}"]
     if missing:
         raise UsageError(
@@ -137,7 +138,15 @@ def _by_input(
     warnings = []
     if unused := [name for name in found if name not in names]:
         warnings.append(f"{where}: not an input of the model and not used: {_listed(unused)}")
-    return {name: np.asarray(arrays[name]) for name in names}, warnings
+    return {name: _array(arrays[name], name, where) for name in names}, warnings
+
+
+def _array(values: Any, name: str, where: str) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"{where}: {name!r} cannot become an array ({reason})") from error
 
 
 def _spread(
@@ -234,6 +243,17 @@ def _check_finite(array: np.ndarray, spec: InputSpec, where: str) -> None:
     )
 
 
+def _check_limit(array: np.ndarray, spec: InputSpec, where: str) -> None:
+    if spec.limit is None or array.dtype.kind not in "iu" or not array.size:
+        return
+    least, most = int(array.min()), int(array.max())
+    if most >= spec.limit or least < -spec.limit:
+        raise UsageError(
+            f"{where}: input {spec.name!r} holds {least} to {most}, but the model has a table of "
+            f"{spec.limit} for it: 0 to {spec.limit - 1}"
+        )
+
+
 def _first_not_finite(array: np.ndarray) -> int | None:
     """Return the first sample with a value that is not finite, None without one."""
     # In parts: the array may be larger than memory.
@@ -256,7 +276,7 @@ def _count(inputs: Mapping[str, np.ndarray], where: str) -> int:
 
 
 def _labels(values: Any, count: int, where: str) -> np.ndarray:
-    labels = np.asarray(values)
+    labels = _array(values, LABELS, where)
     if labels.shape in ((), (count, 1)) and labels.size == count:
         labels = labels.reshape(count)
     if labels.dtype.kind not in "iu" or labels.shape != (count,):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import runpy
@@ -19,6 +20,7 @@ from onnx_unipts.graph.errors import UsageError
 __all__ = ["Script"]
 
 _DEFAULT_FUNCTION = "load_data"
+_END = object()
 _SOURCE = re.compile(r"(?P<path>.+\.py)(:(?P<function>\w+))?", re.DOTALL)
 
 
@@ -56,9 +58,16 @@ def _run(path: Path, name: str) -> Generator[Any, None, None]:
     folder = str(path.resolve().parent)
     sys.path.insert(0, folder)
     try:
-        function = _function(path, name, runpy.run_path(str(path), run_name=path.stem))
-        batches = function()
-        yield from [batches] if isinstance(batches, Mapping) else batches
+        with _to_standard_error():
+            function = _function(path, name, runpy.run_path(str(path), run_name=path.stem))
+            batches = function()
+            rest = iter([batches] if isinstance(batches, Mapping) else batches)
+        while True:
+            with _to_standard_error():
+                batch = next(rest, _END)
+            if batch is _END:
+                break
+            yield batch
     except UsageError:
         raise
     # A script that calls sys.exit() would end the whole run without a word.
@@ -67,6 +76,11 @@ def _run(path: Path, name: str) -> Generator[Any, None, None]:
     finally:
         if folder in sys.path:
             sys.path.remove(folder)
+
+
+def _to_standard_error() -> contextlib.AbstractContextManager[Any]:
+    """What a script prints is no result of the command."""
+    return contextlib.redirect_stdout(sys.stderr)
 
 
 def _function(path: Path, name: str, module: Mapping[str, Any]) -> Callable[[], Any]:

@@ -82,10 +82,13 @@ def load_calibration_data(
         raise UsageError(f"--num-samples is {num_samples}; it must be at least 1")
     _check_signature(signature)
     request = Request(tuple(signature), Preprocessing.of(options), num_samples, seed)
-    for kind in sources.values():
-        if kind.matches(source):
-            return kind.load(source, request)
-    raise _unknown(source)
+    try:
+        for kind in sources.values():
+            if kind.matches(source):
+                return kind.load(source, request)
+        raise _unknown(source)
+    except PermissionError as error:
+        raise UsageError(f"data {error.filename or source}: no permission to read it") from error
 
 
 def require_batch(data: CalibrationData, batch_size: int) -> None:

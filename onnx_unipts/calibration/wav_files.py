@@ -112,10 +112,14 @@ def _read(path: Path) -> _Recording:
             width, channels, rate = file.getsampwidth(), file.getnchannels(), file.getframerate()
             frames = file.readframes(file.getnframes())
     except (OSError, EOFError, wave.Error) as error:
+        reason = str(error) or "truncated"
         raise UsageError(
-            f"{path}: cannot be read ({error or 'truncated'}); only PCM files can, convert others "
-            "to 16-bit PCM"
+            f"{path}: cannot be read ({reason}); only PCM files can, convert others to 16-bit PCM"
         ) from error
+    if width not in (1, 2, 3, 4):
+        raise UsageError(
+            f"{path}: has {8 * width} bits a sample; only 8, 16, 24 and 32 can be read"
+        )
     frames = frames[: len(frames) // (width * channels) * width * channels]
     if not frames:
         raise UsageError(f"{path}: holds no samples")

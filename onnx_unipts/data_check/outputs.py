@@ -65,14 +65,16 @@ def poor_scores(look: Look, target: Target) -> list[str]:
 def better_alternative(look: Look, target: Target) -> list[str]:
     """Say with which other preparation the model would be surer, if the difference is beyond doubt.
 
-    First all of them on few samples, then the best one on more.
+    First all of them on few samples, then the best one on more: that with which most answers are
+    right, where there are labels, and the surest of these.
     """
     given = look.belief(target)
-    gains: dict[str, float] = {}
+    gains: dict[str, tuple[float, float]] = {}
     for remedy, other in look.others.items():
-        gain, errors = _gain(given, look.belief(target, other=other), other)
+        belief = look.belief(target, other=other)
+        gain, errors = _gain(given, belief, other)
         if gain > LEAST_GAIN and errors > SUSPICIOUS:
-            gains[remedy] = gain
+            gains[remedy] = (_share_right(look, belief) or 0.0, gain)
     if not gains:
         return []
     best = max(gains, key=lambda remedy: gains[remedy])
