@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -12,6 +16,7 @@ from onnx_unipts.elimination import without_dead_channels
 from onnx_unipts.export import FORMATS, Storage, Written
 from onnx_unipts.export.qdq import Quantized
 from onnx_unipts.graph.channels import Elimination
+from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.model import (
     fits_one_file,
     load_model,
@@ -104,12 +109,34 @@ def _write(
     smaller, eliminated = without_dead_channels(job, model, batch)
     integers = None if job.storage.quantize is None else quantized(job, smaller)
     final = smaller if integers is None else integers.model
-    written = FORMATS[job.storage.format]().write(final.clone(), job.output, job.storage)
+    writer = FORMATS[job.storage.format]()
+    with _beside(job.output) as trial:
+        writer.write(final.clone(), trial, job.storage)
+        stored = model if integers is None else final
+        verify_file(job, stored, kept, batch, whole=final is model, path=trial)
+    written = writer.write(final.clone(), job.output, job.storage)
     for warning in written.warnings:
         job.warn(warning)
-    verify_file(job, model if integers is None else final, kept, batch, whole=final is model)
     floats = None if integers is None else smaller
     return Finished(read_tensors(model, job.keys), eliminated, written, integers, floats)
+
+
+@contextlib.contextmanager
+def _beside(output: Path) -> Iterator[Path]:
+    """Yield where a file can be tried out before it becomes ``output``, in a directory of its own.
+
+    What a killed run left there goes.
+    """
+    real = Path(os.path.realpath(output))
+    directory = real.with_name(f".{real.name}.trial")
+    shutil.rmtree(directory, ignore_errors=True)
+    try:
+        directory.mkdir()
+        yield directory / output.name
+    except OSError as error:
+        raise UsageError(f"{output}: cannot be written: {error.strerror or error}") from error
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _make_zeros_positive(job: Job, model: ir.Model) -> None:

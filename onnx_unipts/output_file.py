@@ -11,6 +11,9 @@ from typing import Any
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.model import data_locations
 
+# Bytes of a file name that leave room for what temporary files and data files add to it.
+LONGEST_NAME = 230
+
 __all__ = ["atomic_path", "check_apart", "check_output_directory", "check_output_file"]
 
 
@@ -20,13 +23,16 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The temporary file stands in the same directory, so that the exchange is one atomic step, and
     is removed when the block raises. Its name depends on ``path`` alone: what a killed process
-    left is overwritten by the next one. Raises `OSError` if the directory cannot be written.
+    left is overwritten by the next one. A link stays one, and a file keeps its mode. Raises
+    `OSError` if the directory cannot be written.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         yield temporary
         _flush_to_disk(temporary, os.O_RDWR)
+        if path.exists():
+            os.chmod(temporary, path.stat().st_mode & 0o7777)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -52,6 +58,11 @@ def check_output_file(
         raise UsageError(f"{option} {path}: the directory {path.parent} does not exist; create it")
     if path.exists() and not path.is_file():
         raise UsageError(f"{option} {path} is not a regular file; give another name")
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise UsageError(
+            f"{option}: the name {path.name[:40]}... is longer than {LONGEST_NAME} bytes; give a "
+            "shorter one"
+        )
     if path.exists() and model is not None:
         _check_model_survives(path, option, Path(model))
     elsewhere = path.is_symlink() and path.resolve().parent != path.parent.resolve()

@@ -20,6 +20,8 @@ from onnx_unipts.training.ort import inference_session
 __all__ = ["check_quantizable", "quantized"]
 
 SAMPLES = 512
+# The first IR version in which an initializer need not be an input: one that is has a meaning.
+INITIALIZERS_APART = 4
 BATCH = 16
 # The extremes of fewer samples than these say little about the next ones.
 FEWEST_AVERAGED = 8
@@ -37,9 +39,21 @@ def check_quantizable(job: Job) -> None:
             f"{job.path}: the weights to prune are integers already; leave out --quantize"
         )
     try:
-        quantized(job, job.dense, BATCH)
+        integers = quantized(job, job.dense, BATCH)
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{job.path}: {error}") from error
+    try:
+        session = inference_session(serialize(integers.model), job.cores)
+        session.run(None, next(_runs(job, _batching(job, job.dense), BATCH)))
+    except Exception as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise UnsupportedModelError(
+            f"{job.path}: onnxruntime cannot run the model quantised ({reason}); leave out "
+            "--quantize"
+        ) from error
+    defaults = [str(v.name) for v in job.dense.graph.inputs if v.is_initializer()]
+    if defaults and job.dense.ir_version >= INITIALIZERS_APART:
+        job.warn(f"quantised, inputs with a default are constants: {', '.join(defaults)}")
 
 
 def quantized(job: Job, model: ir.Model, samples: int = SAMPLES) -> Quantized:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -58,15 +59,16 @@ def verify_file(
     kept: Mapping[str, int],
     batch: Mapping[str, np.ndarray],
     whole: bool,
+    path: Path,
 ) -> None:
-    """Read the written file back, count its zeros if it holds all weights ``whole``, and run it."""
-    if not is_ort_format(job.output):
-        written = load_model(job.output)
+    """Read the file at ``path`` back, count its zeros if it holds all weights ``whole``, run it."""
+    if not is_ort_format(path):
+        written = load_model(path)
         if whole:
             verify_model(job, written, kept)
         else:
             _verify_signature(job, written)
-    session = file_session(job.output, job.cores)
+    session = file_session(path, job.cores)
     difference = difference_from(job, model, session, batch)
     rounded = job.storage.values != "stored" or job.storage.quantize is not None
     if difference > (HALF_TOLERANCE if rounded else tolerance(job)):

@@ -99,7 +99,8 @@ def to_bytes(model: ir.Model) -> bytes:
             continue
         initializers = {tensor.name for tensor in graph.initializer}
         for index in reversed(range(len(graph.value_info))):
-            if graph.value_info[index].name in initializers:
+            info = graph.value_info[index]
+            if info.name in initializers and not info.metadata_props:
                 del graph.value_info[index]
     if sparse:
         sparsify(proto, sparse)

@@ -155,6 +155,8 @@ def _save_with_data(
     references = _write_external_data(external, stack, new)
     with _substituted(references):
         _write(stack, _temporary(target), [to_bytes(model)])
+    if target.exists():
+        os.chmod(_temporary(new), target.stat().st_mode & 0o7777)
     _move_into_place(new)
     try:
         _move_into_place(target)

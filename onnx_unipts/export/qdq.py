@@ -27,6 +27,8 @@ __all__ = ["QUANTIZATIONS", "Quantized", "quantize"]
 QUANTIZATIONS = ("int8",)
 # The first in which a weight has a scale for each of its channels.
 LEAST_OPSET = 13
+# The first in which an initializer need not be an input.
+LEAST_IR = 4
 # What the quantizer adds to the name of a weight.
 SUFFIX = "_quantized"
 
@@ -144,7 +146,14 @@ def _quantized(proto: onnx.ModelProto, reader: _Reader, averaged: bool) -> ir.Mo
     del made.metadata_props[:]
     made.metadata_props.extend(proto.metadata_props)
     made.graph.value_info.clear()
-    return from_proto(made)
+    # So are its inputs and outputs, which shape inference may have narrowed.
+    for kind in ("input", "output"):
+        made.graph.ClearField(kind)
+        getattr(made.graph, kind).extend(getattr(proto.graph, kind))
+    made.ir_version = max(made.ir_version, LEAST_IR)
+    quantized = from_proto(made)
+    quantized.graph.sort()
+    return quantized
 
 
 @contextlib.contextmanager

@@ -64,14 +64,15 @@ class SparseInitializer:
 def mark_sparse(model: ir.Model, index_bytes: Callable[[int], int]) -> list[dict]:
     """Have the initializers stored sparse that are smaller so; return name and bytes of each.
 
-    Those of the main graph that callers cannot override; the others are dense. ``index_bytes``
-    says how many an index of a tensor with so many elements takes.
+    Those of the main graph that callers neither override nor see; the others are dense.
+    ``index_bytes`` says how many an index of a tensor with so many elements takes.
     """
     marked = []
     for key, stored in stored_tensors(model).items():
         value, tensor = stored.value, stored.tensor
         value.meta.pop("storage", None)
-        if stored.scope or stored.attribute or value.is_graph_input() or tensor.dtype not in KINDS:
+        seen_outside = value.is_graph_input() or value.is_graph_output()
+        if stored.scope or stored.attribute or seen_outside or tensor.dtype not in KINDS:
             continue
         array = tensor.numpy()
         count = int(np.count_nonzero(array))
