@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import onnx_ir as ir
 
 from onnx_unipts.graph.model import stored_tensors
@@ -24,12 +26,15 @@ _PASSED = {
     "Transpose",
     "Unsqueeze",
 }
+# Those of them that hand on a part.
+_PICKING = {"Gather", "SequenceAt"}
 
 
-def index_limits(model: ir.Model) -> dict[str, int]:
+def index_limits(model: ir.Model, whole: bool = False) -> dict[str, int]:
     """Return for each input of integers that indexes stored tables the length of the shortest.
 
-    Ids from 0 to below it are within every table that a Gather of the main graph looks them up in.
+    Ids from 0 to below it are within every table that a Gather of the main graph looks them up in,
+    be it all of the input or, unless asked for inputs that are looked up ``whole``, a part of it.
     """
     stored = {record.value: record.tensor for record in stored_tensors(model).values()}
     limits: dict[str, int] = {}
@@ -41,7 +46,7 @@ def index_limits(model: ir.Model) -> dict[str, int]:
             continue
         shape = stored[table].shape.numpy()
         length = int(shape[node.attributes.get_int("axis", 0)])
-        for source in _origins(indices):
+        for source in _origins(indices, _PASSED - _PICKING if whole else _PASSED):
             name = str(source.name)
             limits[name] = min(length, limits.get(name, length))
     return limits
@@ -102,12 +107,12 @@ def _read_axis(
     return None
 
 
-def _origins(value: ir.Value | None) -> list[ir.Value]:
+def _origins(value: ir.Value | None, passed: Collection[str] = _PASSED) -> list[ir.Value]:
     """Return the inputs that ``value`` holds values of: one, or all elements of a sequence."""
     while value is not None and (node := value.producer()) is not None:
         if node.op_type == "SequenceConstruct":
-            return [origin for element in node.inputs for origin in _origins(element)]
-        if node.op_type not in _PASSED:
+            return [origin for element in node.inputs for origin in _origins(element, passed)]
+        if node.op_type not in passed:
             return []
         value = node.inputs[0]
     return [value] if value is not None and value.is_graph_input() else []

@@ -20,7 +20,7 @@ from onnx_unipts.graph.packing import Packing
 from onnx_unipts.graph.packing import pack as pack_weights
 from onnx_unipts.graph.packing import unpack as unpack_weights
 from onnx_unipts.json_text import plain
-from onnx_unipts.output_file import atomic_path, check_output_file
+from onnx_unipts.output_file import atomic_path, check_output_file, trial_of
 from onnx_unipts.report.files import describe_file
 
 __all__ = ["pack", "unpack"]
@@ -55,11 +55,13 @@ def pack(
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{source}: {error}") from error
     if packing.packed or stored_otherwise:
+        if values == "stored":
+            with trial_of(target) as trial:
+                save_model(loaded, trial)
+                _verify(before, trial)
         save_model(loaded, target)
     else:
         _write_as_it_is(source, target, loaded)
-    if values == "stored":
-        _verify(before, target)
     return plain(
         {
             "model": describe_file(source, data_files(source)),

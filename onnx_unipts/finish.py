@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
@@ -16,7 +12,6 @@ from onnx_unipts.elimination import without_dead_channels
 from onnx_unipts.export import FORMATS, Storage, Written
 from onnx_unipts.export.qdq import Quantized
 from onnx_unipts.graph.channels import Elimination
-from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.model import (
     fits_one_file,
     load_model,
@@ -25,6 +20,7 @@ from onnx_unipts.graph.model import (
     write_tensors,
 )
 from onnx_unipts.job import Job
+from onnx_unipts.output_file import trial_of
 from onnx_unipts.quantization import quantized
 from onnx_unipts.student import Student, batches_of, recalibrate, write_back
 from onnx_unipts.verification import verify_file, verify_model, verify_outputs
@@ -92,6 +88,7 @@ def finish(
 def finish_untrained(job: Job, model: ir.Model, kept: Mapping[str, int]) -> Finished:
     """Write ``model``, whose weights are pruned and nothing else; raises as `finish` does."""
     if not fits_one_file(model):
+        verify_model(job, model, kept)
         save_model(model, job.output)
         written = load_model(job.output)
         verify_model(job, written, kept)
@@ -110,7 +107,7 @@ def _write(
     integers = None if job.storage.quantize is None else quantized(job, smaller)
     final = smaller if integers is None else integers.model
     writer = FORMATS[job.storage.format]()
-    with _beside(job.output) as trial:
+    with trial_of(job.output) as trial:
         writer.write(final.clone(), trial, job.storage)
         stored = model if integers is None else final
         verify_file(job, stored, kept, batch, whole=final is model, path=trial)
@@ -119,24 +116,6 @@ def _write(
         job.warn(warning)
     floats = None if integers is None else smaller
     return Finished(read_tensors(model, job.keys), eliminated, written, integers, floats)
-
-
-@contextlib.contextmanager
-def _beside(output: Path) -> Iterator[Path]:
-    """Yield where a file can be tried out before it becomes ``output``, in a directory of its own.
-
-    What a killed run left there goes.
-    """
-    real = Path(os.path.realpath(output))
-    directory = real.with_name(f".{real.name}.trial")
-    shutil.rmtree(directory, ignore_errors=True)
-    try:
-        directory.mkdir()
-        yield directory / output.name
-    except OSError as error:
-        raise UsageError(f"{output}: cannot be written: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _make_zeros_positive(job: Job, model: ir.Model) -> None:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.graph.errors import OnnxUniptsError, UsageError
 from onnx_unipts.graph.model import data_locations
 
-# Bytes of a file name that leave room for what temporary files and data files add to it.
-LONGEST_NAME = 230
+__all__ = ["atomic_path", "check_apart", "check_output_directory", "check_output_file", "trial_of"]
 
-__all__ = ["atomic_path", "check_apart", "check_output_directory", "check_output_file"]
+# Bytes of a file name that leave room for what other files that go with it add to its name.
+LONGEST_NAME = 220
 
 
 @contextlib.contextmanager
@@ -41,6 +43,30 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         _flush_to_disk(path.parent, os.O_RDONLY)
 
 
+@contextlib.contextmanager
+def trial_of(output: Path) -> Iterator[Path]:
+    """Yield where a model can be tried out before it becomes ``output``.
+
+    In a directory of its own beside it, which goes in the end; what a killed run left there, too.
+    Errors name ``output``.
+    """
+    real = Path(os.path.realpath(output))
+    directory = real.with_name(f".{real.name}.trial")
+    shutil.rmtree(directory, ignore_errors=True)
+    trial = directory / output.name
+    try:
+        directory.mkdir(exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"{output}: cannot be written: {error.strerror or error}") from error
+    try:
+        yield trial
+    except OnnxUniptsError as error:
+        raise type(error)(str(error).replace(str(trial), str(output))) from error
+    finally:
+        gc.collect()  # a model that was read from there may still map its data
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 def check_output_file(
     path: str | os.PathLike[str],
     option: str = "output",
@@ -52,13 +78,14 @@ def check_output_file(
     Raises `UsageError`.
     """
     path = Path(path)
+    real = Path(os.path.realpath(path))
     if path.is_dir():
         raise UsageError(f"{option} {path} is a directory; give the name of a file")
-    if not path.parent.is_dir():
-        raise UsageError(f"{option} {path}: the directory {path.parent} does not exist; create it")
+    if not real.parent.is_dir():
+        raise UsageError(f"{option} {path}: the directory {real.parent} does not exist; create it")
     if path.exists() and not path.is_file():
         raise UsageError(f"{option} {path} is not a regular file; give another name")
-    if len(os.fsencode(path.name)) > LONGEST_NAME:
+    if len(os.fsencode(real.name)) > LONGEST_NAME:
         raise UsageError(
             f"{option}: the name {path.name[:40]}... is longer than {LONGEST_NAME} bytes; give a "
             "shorter one"
@@ -68,7 +95,7 @@ def check_output_file(
     elsewhere = path.is_symlink() and path.resolve().parent != path.parent.resolve()
     if elsewhere and model is not None and data_locations(Path(model)):
         raise UsageError(f"{option} {path} is a link to another directory, where its data would be")
-    if not _writable(path):
+    if not _writable(real):
         raise UsageError(f"{option} {path} is not writable; give a path that is")
     return path
 

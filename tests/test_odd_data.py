@@ -9,15 +9,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
 import pytest
 from calibration_inputs import IMAGES, VECTORS, everything, refused, spec, write_images
 from click.testing import CliRunner
 from PIL import Image
-from small_networks import classifier, saved
+from small_networks import classifier, draw, network, saved
 
 from onnx_unipts.calibration import (
-    InputSpec,
     Preprocessing,
+    input_signature,
     iterable,
     load_calibration_data,
     storage,
@@ -92,6 +93,13 @@ def test_links_to_where_one_is_are_not_followed(tmp_path: Path):
     assert data.labels.tolist() == [0, 1, 1]
 
 
+def test_directories_that_link_to_each_other_are_walked_once(tmp_path: Path):
+    write_images(tmp_path, ["a/x.png", "b/y.png"])
+    (tmp_path / "a" / "l").symlink_to(tmp_path / "b")
+    (tmp_path / "b" / "l").symlink_to(tmp_path / "a")
+    assert len(load_calibration_data(tmp_path, IMAGES)) == 4
+
+
 def test_hidden_arrays_are_no_data(tmp_path: Path):
     write_images(tmp_path, ["a.png", "__b__/c.jfif", "d/e.png"])
     np.savez(tmp_path / ".cache.npz", x=np.zeros(3))
@@ -114,12 +122,27 @@ def test_what_a_script_prints_is_no_result(tmp_path: Path):
     assert done.stderr.count("batch") == 3
 
 
+def table_model(body: str) -> ir.Model:
+    tensors = draw(0, items=(50, 4), users=(1000, 4)) | {"zero": np.array(0), "one": np.array(1)}
+    return ir.from_proto(network(f"net (int64[N,2] ids) => (float[n,c] y) {{{body}}}", tensors))
+
+
 def test_ids_beyond_the_table_are_refused():
-    ids = InputSpec("ids", np.dtype(np.int64), ("N", 3), limit=50)
-    good = np.array([[0, 49, -50]])
-    assert len(load_calibration_data({"ids": good}, [ids])) == 1
+    (ids,) = input_signature(table_model("e = Gather (items, ids) y = Flatten (e)"))
+    good = np.array([[0, 49], [-50, 3]])
+    assert len(load_calibration_data({"ids": good}, [ids])) == 2
     with refused(r"input 'ids' holds 0 to 99, but the model has a table of 50"):
         load_calibration_data({"ids": good + 50}, [ids])
+
+
+def test_ids_of_several_tables_are_left_to_the_model():
+    (ids,) = input_signature(
+        table_model(
+            "u = Gather <axis = 1> (ids, zero) i = Gather <axis = 1> (ids, one) "
+            "a = Gather (users, u) b = Gather (items, i) y = Add (a, b)"
+        )
+    )
+    assert len(load_calibration_data({"ids": np.array([[990, 3]])}, [ids])) == 1
 
 
 class Grad:
@@ -129,7 +152,28 @@ class Grad:
         raise RuntimeError("Can't call numpy() on Tensor that requires grad\nmore")
 
 
-@pytest.mark.parametrize("values", [[[1.0], [1.0, 2.0]], Grad()])
+class Silent:
+    """Raises without a word."""
+
+    def __array__(self, *_: object) -> np.ndarray:
+        raise TypeError
+
+
+def test_a_script_ends_before_its_result_is_shown(tmp_path: Path):
+    script = tmp_path / "s.py"
+    script.write_text(
+        "import numpy as np\n\n\ndef load_data():\n    try:\n        while True:\n"
+        "            yield {'x': np.zeros((16, 3, 8, 8), np.float32)}\n"
+        "    finally:\n        print('closing')\n"
+    )
+    path = saved(classifier(), tmp_path)
+    words = ["evaluate", str(path), str(path), "--data", str(script), "--num-samples", "32"]
+    done = CliRunner().invoke(main, [*words, "--json"])
+    assert json.loads(done.stdout)["data"]["samples"] == 32
+    assert "closing" in done.stderr
+
+
+@pytest.mark.parametrize("values", [[[1.0], [1.0, 2.0]], Grad(), Silent()])
 def test_what_cannot_become_an_array_is_named(values: object):
     def batches() -> Iterator[dict[str, object]]:
         yield {"x": np.zeros((2, 4), np.float32)}

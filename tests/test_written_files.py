@@ -13,7 +13,7 @@ from compression import UNTRAINED, compress
 from onnx import TensorProto, helper, numpy_helper
 from small_networks import classifier, draw, images, network, saved
 
-from onnx_unipts import api, finish, pack, unpack
+from onnx_unipts import api, conversion, finish, pack, unpack
 from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError, UsageError
 from onnx_unipts.graph.model import load_model
 from onnx_unipts.graph.runtime import onnxruntime
@@ -148,9 +148,40 @@ def test_links_and_modes_stay(tmp_path: Path):
     assert real.stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.skipif(os.name != "posix", reason="of POSIX systems")
+def test_a_link_to_nowhere_and_the_data_of_a_closed_file(tmp_path: Path):
+    link = tmp_path / "link.onnx"
+    link.symlink_to(tmp_path / "gone" / "x.onnx")
+    with pytest.raises(UsageError, match="gone does not exist"):
+        compress(classifier(), tmp_path, UNTRAINED, output=link)
+    path = tmp_path / "e.onnx"
+    onnx.save(classifier(), path, save_as_external_data=True, location="w", size_threshold=0)
+    for name in ("a.onnx.data", "a.onnx.1.data"):
+        pack(path, tmp_path / "a.onnx")
+        assert (tmp_path / name).exists()
+        (tmp_path / "a.onnx").chmod(0o600)
+    assert (tmp_path / "a.onnx.1.data").stat().st_mode & 0o777 == 0o600
+
+
+def test_packing_that_fails_leaves_the_file_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def broken(before: object, written: Path) -> None:
+        raise OnnxUniptsError(f"{written}: does not come back")
+
+    monkeypatch.setattr(conversion, "_verify", broken)
+    sparse, output = compress(classifier(), tmp_path, UNTRAINED).output, tmp_path / "p.onnx"
+    assert sparse is not None
+    output.write_bytes(b"a good result")
+    with pytest.raises(OnnxUniptsError, match=f"^{output}: does not"):
+        pack(sparse, output)
+    assert output.read_bytes() == b"a good result"
+
+
 def test_too_long_a_name_is_refused_at_once(tmp_path: Path):
     path = saved(classifier(), tmp_path)
     for name, refused in (("n" * (LONGEST_NAME - 5), False), ("n" * (LONGEST_NAME - 4), True)):
+        if not refused:
+            ort = tmp_path / f"n{name}.ort"
+            assert compress(classifier(), tmp_path, UNTRAINED, output=ort, format="ort").output
         options: dict[str, Any] = {"data": {"x": images()}, "settings": UNTRAINED, "sparsity": 0.5}
         options |= {"output": tmp_path / f"{name}.onnx", "run_dir": tmp_path / "r"}
         if not refused:

@@ -171,7 +171,7 @@ def _save_with_data(
 
 def _data_of_others(target: Path) -> set[str]:
     """Return the data files that models beside ``target`` refer to, such as copies of it."""
-    beside = (path for path in target.parent.glob("*.onnx") if path != target)
+    beside = (p for p in target.parent.glob("*.onnx") if p != target and p.is_file())
     small = (path for path in beside if path.stat().st_size <= LARGEST_BESIDE)
     return {name for path in small for name in data_locations(path)}
 

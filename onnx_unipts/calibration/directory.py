@@ -49,14 +49,21 @@ def arrays_in(directory: Path) -> list[Path]:
 def files_under(directory: Path) -> Iterator[Path]:
     """Yield all files under ``directory``, hidden ones left out; raises `OSError`.
 
-    Links are followed, but not back to a directory that they lie in.
+    Links are followed, but not to a directory that one has come through.
     """
+    yield from _walk(directory, (os.path.realpath(directory),))
 
-    def refuse(error: OSError) -> None:
-        raise error
 
-    for folder, folders, files in os.walk(directory, onerror=refuse, followlinks=True):
-        above = {os.path.realpath(folder), *map(str, Path(os.path.realpath(folder)).parents)}
-        shown = [name for name in folders if not is_hidden(name)]
-        folders[:] = [n for n in shown if os.path.realpath(Path(folder, n)) not in above]
-        yield from (Path(folder, name) for name in files if not is_hidden(name))
+def _walk(folder: str | Path, through: tuple[str, ...]) -> Iterator[Path]:
+    """Yield the files under ``folder``, to which one has come ``through`` these real paths."""
+    with os.scandir(folder) as entries:
+        shown = [entry for entry in entries if not is_hidden(entry.name)]
+    for entry in shown:
+        if not entry.is_dir():
+            yield Path(entry.path)
+        elif not entry.is_symlink():
+            yield from _walk(entry.path, (*through, os.path.join(through[-1], entry.name)))
+        else:
+            real = os.path.realpath(entry.path)
+            if not any(each == real or each.startswith(real + os.sep) for each in through):
+                yield from _walk(entry.path, (*through, real))

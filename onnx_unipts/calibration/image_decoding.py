@@ -98,11 +98,11 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     if image.mode not in ("I", "F") and not image.mode.startswith("I;16"):
         return image
     values = np.asarray(image)
-    if image.mode.startswith("I;16") or image.format == "PPM":
+    if image.mode.startswith("I;16") or image.format in ("PPM", "PNG"):
         return Image.fromarray((values >> 8).astype(np.uint8))
     if image.mode == "F" and values.min() >= 0 and values.max() <= 1:
         return Image.fromarray(np.rint(values * 255).astype(np.uint8))
-    if values.min() >= 0 and 1 < values.max() <= 255:
+    if values.min() >= 0 and (values.max() == 0 or 1 < values.max() <= 255):
         return Image.fromarray(np.rint(values).astype(np.uint8))
     raise ValueError(
         f"grey values of {values.min():g} to {values.max():g} have no known range; convert the "

@@ -57,7 +57,7 @@ def check_samples(arrays: Mapping[str, Any], signature: Sequence[InputSpec], whe
         array = _cast(named[spec.name], spec, where)
         _check_shape(array, spec, where)
         _check_finite(array, spec, where)
-        _check_limit(array, spec, where)
+        _check_table(array, spec, where)
         inputs[spec.name] = array
     count = _count(inputs, where)
     wants_labels = LABELS in arrays and all(spec.name != LABELS for spec in signature)
@@ -145,7 +145,7 @@ def _array(values: Any, name: str, where: str) -> np.ndarray:
     try:
         return np.asarray(values)
     except (ValueError, TypeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise UsageError(f"{where}: {name!r} cannot become an array ({reason})") from error
 
 
@@ -243,14 +243,14 @@ def _check_finite(array: np.ndarray, spec: InputSpec, where: str) -> None:
     )
 
 
-def _check_limit(array: np.ndarray, spec: InputSpec, where: str) -> None:
-    if spec.limit is None or array.dtype.kind not in "iu" or not array.size:
+def _check_table(array: np.ndarray, spec: InputSpec, where: str) -> None:
+    if spec.table is None or array.dtype.kind not in "iu" or not array.size:
         return
     least, most = int(array.min()), int(array.max())
-    if most >= spec.limit or least < -spec.limit:
+    if most >= spec.table or least < -spec.table:
         raise UsageError(
             f"{where}: input {spec.name!r} holds {least} to {most}, but the model has a table of "
-            f"{spec.limit} for it: 0 to {spec.limit - 1}"
+            f"{spec.table} for it: 0 to {spec.table - 1}"
         )
 
 

@@ -8,7 +8,7 @@ import re
 import runpy
 import sys
 import traceback
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ def _run(path: Path, name: str) -> Generator[Any, None, None]:
     """Yield what the function yields; its errors, and those of the script, are the user's."""
     folder = str(path.resolve().parent)
     sys.path.insert(0, folder)
+    rest: Iterator[Any] = iter(())
     try:
         with _to_standard_error():
             function = _function(path, name, runpy.run_path(str(path), run_name=path.stem))
@@ -68,6 +69,11 @@ def _run(path: Path, name: str) -> Generator[Any, None, None]:
             if batch is _END:
                 break
             yield batch
+    except GeneratorExit:
+        # No more is asked for: what the script has to do in the end is its own, too.
+        with _to_standard_error():
+            getattr(rest, "close", lambda: None)()
+        raise
     except UsageError:
         raise
     # A script that calls sys.exit() would end the whole run without a word.

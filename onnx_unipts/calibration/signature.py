@@ -23,9 +23,9 @@ class InputSpec:
 
     ``shape`` holds an int for a static axis, the symbol's name or None for a dynamic one. The first
     axis is the sample axis; a ``whole`` input has none, all of it is one sample. Token ids, and
-    whatever else indexes a table of the model, are below ``limit``; ``choice`` is a number that the
-    model compares the input with. ``sequence`` names the model's input that this one is an
-    element of, if that is a sequence.
+    whatever else indexes a table of the model, are below ``limit``; all of the input indexes one
+    that has ``table`` rows. ``choice`` is a number that the model compares the input with.
+    ``sequence`` names the model's input that this one is an element of, if that is a sequence.
     """
 
     name: str
@@ -33,6 +33,7 @@ class InputSpec:
     shape: tuple[Dimension, ...]
     whole: bool = False
     limit: int | None = None
+    table: int | None = None
     choice: int | None = None
     sequence: str = ""
 
@@ -78,12 +79,14 @@ def input_signature(
     batches = {spec.shape[0] for spec in specs if spec.shape and spec.name not in whole}
     symbols = {symbol for symbol in batches if isinstance(symbol, str)}
     limits, choices = index_limits(model), compared_values(model)
+    tables = index_limits(model, whole=True)
     return [
         replace(
             spec,
             shape=_single(spec.shape, symbols) if spec.name in whole else spec.shape,
             whole=spec.name in whole,
             limit=limits.get(spec.name),
+            table=tables.get(spec.name),
             choice=choices.get(spec.name),
             sequence=sequence_of(value),
         )
