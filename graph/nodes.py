@@ -7,7 +7,14 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import onnx_ir as ir
 
-__all__ = ["bodies", "given_integers", "input_at", "integers", "static_shape"]
+__all__ = [
+    "bodies",
+    "given_integers",
+    "input_at",
+    "integers",
+    "static_shape",
+    "values_read",
+]
 
 
 def input_at(node: ir.Node, index: int) -> ir.Value | None:
@@ -53,3 +60,12 @@ def bodies(node: ir.Node) -> Iterator[ir.Graph]:
             yield attribute.as_graph()
         elif attribute.type == ir.AttributeType.GRAPHS:
             yield from attribute.as_graphs()
+
+
+def values_read(node: ir.Node) -> Iterator[ir.Value]:
+    """Yield the values that ``node`` or a node inside it reads."""
+    yield from (value for value in node.inputs if value is not None)
+    for body in bodies(node):
+        for inner in body:
+            yield from values_read(inner)
+        yield from (value for value in body.outputs if value is not None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import onnx
@@ -16,7 +15,7 @@ from onnx_unipts.graph.model.proto import from_proto
 from onnx_unipts.graph.model.scopes import iterate_scopes
 from onnx_unipts.graph.model.size import PROTOBUF_LIMIT
 from onnx_unipts.graph.model.tensors import stored_tensors
-from onnx_unipts.graph.nodes import bodies
+from onnx_unipts.graph.nodes import values_read
 from onnx_unipts.graph.packing import unpack
 from onnx_unipts.graph.sequence_inputs import spread_sequences
 
@@ -145,7 +144,7 @@ def _sort(model: ir.Model, path: Path) -> None:
     for _, graph in iterate_scopes(model):
         seen: set[ir.Node] = set()
         for node in graph:
-            makers = (value.producer() for value in _read_by(node))
+            makers = (value.producer() for value in values_read(node))
             if any(maker.graph is graph and maker not in seen for maker in makers if maker):
                 break
             seen.add(node)
@@ -157,15 +156,6 @@ def _sort(model: ir.Model, path: Path) -> None:
             raise UnsupportedModelError(
                 f"{path}: the nodes of the graph read from each other in a circle"
             ) from error
-
-
-def _read_by(node: ir.Node) -> Iterator[ir.Value]:
-    """Yield what ``node`` reads, and what nodes inside of it read."""
-    yield from (value for value in node.inputs if value is not None)
-    for body in bodies(node):
-        for inner in body:
-            yield from _read_by(inner)
-        yield from (value for value in body.outputs if value is not None)
 
 
 def _first_cause(error: BaseException) -> BaseException:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from onnx_unipts.calibration.data import CalibrationData
-from onnx_unipts.calibration.image_labels import is_label
+from onnx_unipts.calibration.image_labels import is_label, is_number
 from onnx_unipts.calibration.samples import LABELS, check_samples, data_from
 from onnx_unipts.calibration.signature import InputSpec
 from onnx_unipts.calibration.source import Request, Source, as_path, sources
@@ -66,7 +66,7 @@ def _read(path: Path) -> tuple[list[str] | None, list[tuple[int, list[str]]]]:
         raise UsageError(f"{path}: cannot be read ({error})") from error
     if not rows:
         raise UsageError(f"{path}: holds no lines")
-    header = None if any(map(_is_number, rows[0][1])) else rows[0][1]
+    header = None if any(map(is_number, rows[0][1])) else rows[0][1]
     rows = rows if header is None else rows[1:]
     if not rows:
         raise UsageError(f"{path}: holds a header and no lines")
@@ -159,11 +159,3 @@ def _whole_numbers(
                 "number the classes as the model does, or leave the column out"
             )
     return np.array([int(row[column]) for _, row in rows], np.int64)
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True

@@ -10,7 +10,7 @@ import numpy as np
 
 from onnx_unipts.graph.errors import UsageError
 
-__all__ = ["is_hidden", "is_label", "labels_of"]
+__all__ = ["is_hidden", "is_label", "is_number", "labels_of"]
 
 _LABELS_FILE = "labels.csv"
 
@@ -51,7 +51,7 @@ def _labels_from_table(
     labels: dict[str, int] = {}
     for number, row in enumerate(rows):
         if len(row) != 2 or not is_label(row[1].strip()):
-            if number == 0 and len(row) == 2 and not _is_number(row[1]):
+            if number == 0 and len(row) == 2 and not is_number(row[1]):
                 continue  # a header
             raise UsageError(
                 f"{table}: line {number + 1} is {','.join(row)!r}; expected file,label with a "
@@ -78,7 +78,8 @@ def is_label(text: str) -> bool:
     return text.isdecimal() and len(text) < 10
 
 
-def _is_number(text: str) -> bool:
+def is_number(text: str) -> bool:
+    """Return whether ``text`` is a number, whole or not."""
     try:
         float(text)
     except ValueError:

@@ -17,18 +17,7 @@ from onnx_unipts.cli.arguments import (
     WritingArguments,
 )
 from onnx_unipts.cli.command import COMMAND, Command, Numbers, examples, option
-from onnx_unipts.cli.options import (
-    data_options,
-    eval_data_option,
-    format_option,
-    method_options,
-    model_argument,
-    output_option,
-    run_options,
-    show_options,
-    storage_options,
-    writing_options,
-)
+from onnx_unipts.cli.options import compression_options, model_argument
 
 __all__ = ["compress"]
 
@@ -58,14 +47,7 @@ EXAMPLES = examples(
 
 @click.command(cls=Command, short_help="Make a model sparse.", epilog=EXAMPLES)
 @model_argument()
-@output_option(
-    "The sparse model; default: <model stem>.sparse.onnx beside the model, or .sparse.ort."
-)
-@format_option
-@storage_options
-@writing_options
-@show_options
-@method_options
+@compression_options
 @option(
     "--target",
     metavar="GOAL",
@@ -81,9 +63,6 @@ EXAMPLES = examples(
     heading="Method",
     help="Make one model for each sparsity, with a table and a page that compare them.",
 )
-@data_options
-@eval_data_option
-@run_options
 @click.pass_context
 def compress(
     ctx: click.Context,

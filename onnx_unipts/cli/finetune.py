@@ -16,18 +16,7 @@ from onnx_unipts.cli.arguments import (
     WritingArguments,
 )
 from onnx_unipts.cli.command import COMMAND, Command, examples
-from onnx_unipts.cli.options import (
-    data_options,
-    eval_data_option,
-    format_option,
-    method_options,
-    model_argument,
-    output_option,
-    run_options,
-    show_options,
-    storage_options,
-    writing_options,
-)
+from onnx_unipts.cli.options import compression_options, model_argument
 
 __all__ = ["finetune"]
 
@@ -46,17 +35,7 @@ EXAMPLES = examples(
 
 @click.command(cls=Command, short_help="Train at a searched sparsity.", epilog=EXAMPLES)
 @model_argument()
-@output_option(
-    "The sparse model; default: <model stem>.sparse.onnx beside the model, or .sparse.ort."
-)
-@format_option
-@storage_options
-@writing_options
-@show_options
-@method_options
-@data_options
-@eval_data_option
-@run_options
+@compression_options
 @click.pass_context
 def finetune(
     ctx: click.Context,

@@ -23,9 +23,8 @@ from onnx_unipts.cli.command import Decorator, Numbers, Share, option
 
 __all__ = [
     "VERBOSE",
+    "compression_options",
     "data_options",
-    "eval_data_option",
-    "format_option",
     "method_options",
     "model_argument",
     "output_option",
@@ -34,7 +33,6 @@ __all__ = [
     "show_options",
     "storage_options",
     "weight_options",
-    "writing_options",
 ]
 
 VERBOSE = "onnx_unipts.verbose"
@@ -331,5 +329,19 @@ def pair_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add what commands take that compare two models: DENSE, SPARSE, their inputs, the output."""
     decorators = (model_argument("dense"), model_argument("sparse"), show_options, data_options)
     for decorator in reversed(decorators):
+        command = decorator(command)
+    return command
+
+
+def compression_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of every command that writes a sparse model."""
+    output = output_option(
+        "The sparse model; default: <model stem>.sparse.onnx beside the model, or .sparse.ort."
+    )
+    options = (
+        output, format_option, storage_options, writing_options, show_options, method_options,
+        data_options, eval_data_option, run_options,
+    )  # fmt: skip
+    for decorator in reversed(options):
         command = decorator(command)
     return command

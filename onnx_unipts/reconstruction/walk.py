@@ -14,7 +14,7 @@ import onnx_ir as ir
 from onnx_unipts.graph import normalization
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import serialize
-from onnx_unipts.graph.nodes import bodies
+from onnx_unipts.graph.nodes import values_read
 from onnx_unipts.reconstruction.held_out import HELD_OUT
 from onnx_unipts.reconstruction.least_squares import Moments
 from onnx_unipts.reconstruction.linear_layer import LinearLayer, only_use
@@ -298,18 +298,9 @@ def _lives(graph: ir.Graph, given: Collection[str]) -> dict[str, tuple[int, int]
     """
     lives = dict.fromkeys(given, (-1, -1))
     for place, node in enumerate(graph):
-        taken = {str(value.name) for value in _taken(node)} & lives.keys()
+        taken = {str(value.name) for value in values_read(node)} & lives.keys()
         if not taken:
             continue
         lives |= {name: (lives[name][0], place) for name in taken}
         lives |= {str(value.name): (place, place) for value in node.outputs if value.name}
     return lives
-
-
-def _taken(node: ir.Node) -> Iterator[ir.Value]:
-    """Yield the values that ``node`` or a node inside it takes."""
-    yield from (value for value in node.inputs if value is not None)
-    for body in bodies(node):
-        for inner in body:
-            yield from _taken(inner)
-        yield from (value for value in body.outputs if value is not None)
