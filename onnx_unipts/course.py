@@ -14,7 +14,7 @@ from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import serialize
-from onnx_unipts.job import Job, fingerprint_of
+from onnx_unipts.job import Job
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.student import Student, write_back
 from onnx_unipts.targets import Target, choose_targets, with_measured
@@ -54,7 +54,7 @@ class Course:
         self._told = 0.0
         data = job.eval_data or job.data
         # A resumed run may be measured on other data; what is known of the old is another curve.
-        self._measured_on = fingerprint_of(data)["sha256"][:16]
+        self._measured_on = data.fingerprint["sha256"][:16]
         order = np.random.default_rng(0).permutation(len(data))
         self._data = data.subset(np.sort(order[: student.affordable(SAMPLES)]))
         self._targets: list[Target] = []
@@ -131,6 +131,7 @@ class Course:
 
 
 def _text(measured: Mapping[str, Any]) -> str:
-    shares = [f"{key} {measured[key]:.2%}" for key in ("accuracy", "agreement") if measured[key]]
+    known = [key for key in ("accuracy", "agreement") if measured[key] is not None]
+    shares = [f"{key} {measured[key]:.2%}" for key in known]
     divergence = f"divergence {measured['divergence']:.4g}"
     return f"{', '.join([*shares, divergence])} on {measured['samples']} samples"

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
 
-from onnx_unipts.allocation import ALLOCATORS
-from onnx_unipts.allocation.automatic import AUTO, allocator_for
-from onnx_unipts.allocation.file import kept_in
+from onnx_unipts.allocation.automatic import allocator_for
+from onnx_unipts.allocation.file import is_allocator, kept_in
 from onnx_unipts.allocation.prescribed import prescribed_sparsities
-from onnx_unipts.calibration import (
-    CalibrationData,
-)
+from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.callbacks import Callbacks
 from onnx_unipts.environment import versions
 from onnx_unipts.export import Storage
@@ -30,11 +25,7 @@ from onnx_unipts.progress import Progress, Quiet
 from onnx_unipts.recipe import Recipe
 from onnx_unipts.training.trainer import replicas_for
 
-__all__ = ["Job", "fingerprint_of"]
-
-# Of data that is larger than so many bytes, a run is known by so many samples.
-FINGERPRINT_BYTES = 2**28
-FINGERPRINT_SAMPLES = 256
+__all__ = ["Job"]
 
 
 @dataclass
@@ -144,8 +135,7 @@ class Job:
     def allocation_file(self) -> Path | None:
         """The file that the allocation is read from, None where it is found."""
         method = self.recipe.allocation.method
-        named = method == AUTO or method in ALLOCATORS
-        return None if named else Path(method)
+        return None if is_allocator(method) else Path(method)
 
     def load(self) -> ir.Model:
         """Return a fresh copy of the user's model."""
@@ -168,23 +158,8 @@ class Job:
             "model": digest([self.path, *data_files(self.path)]),
             "sparsity": self.sparsity,
             "recipe": self.recipe.model_dump(mode="json"),
-            "data": fingerprint_of(self.data),
+            "data": self.data.fingerprint,
             "replicas": self.replicas,
             "versions": versions(),
             **({} if file is None else {"allocation": kept_in(str(file))}),
         }
-
-
-def fingerprint_of(data: CalibrationData) -> dict[str, Any]:
-    """Identify the data by its size, its labels and its samples: if large, evenly spread ones."""
-    small = len(data) * data.sample_bytes <= FINGERPRINT_BYTES
-    count = len(data) if small else FINGERPRINT_SAMPLES
-    picked = np.unique(np.linspace(0, len(data) - 1, count).astype(int))
-    sha256 = hashlib.sha256()
-    for start in range(0, len(picked), FINGERPRINT_SAMPLES):
-        for name, values in data.batch(picked[start : start + FINGERPRINT_SAMPLES]).items():
-            sha256.update(name.encode())
-            sha256.update(np.ascontiguousarray(values).tobytes())
-    if data.labels is not None:
-        sha256.update(np.ascontiguousarray(data.labels).tobytes())
-    return {"samples": len(data), "sha256": sha256.hexdigest()}

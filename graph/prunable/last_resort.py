@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from onnx_unipts.graph.prunable.weight import PrunableWeight
 
-__all__ = ["LAST_RESORTS", "with_last_resort"]
+__all__ = ["with_last_resort"]
 
 # Kinds of weights that are pruned unasked where a model has no others, the first that it has.
 LAST_RESORTS = ("recurrent", "optional", "quantised")

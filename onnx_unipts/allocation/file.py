@@ -17,6 +17,7 @@ __all__ = [
     "allocate",
     "allocation_document",
     "check_method",
+    "is_allocator",
     "kept_in",
     "read_allocation",
     "target_in",
@@ -25,9 +26,14 @@ __all__ = [
 T = TypeVar("T")
 
 
+def is_allocator(method: str) -> bool:
+    """Whether ``method`` is the name of an allocator: anything else is a file."""
+    return method in (AUTO, *ALLOCATORS)
+
+
 def check_method(method: str) -> None:
     """Raise `UsageError` unless ``method`` is an allocator's name or a file."""
-    if method not in (AUTO, *ALLOCATORS) and not Path(method).is_file():
+    if not is_allocator(method) and not Path(method).is_file():
         close = difflib.get_close_matches(method, ALLOCATORS, n=1)
         hint = f" (did you mean {close[0]}?)" if close else ""
         raise UsageError(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,6 +15,10 @@ from onnx_unipts.calibration.zoom import Zoom, zoomed
 from onnx_unipts.graph.errors import UsageError
 
 __all__ = ["ArrayColumn", "CalibrationData", "Column", "ImageColumn", "Jitter", "Pixels"]
+
+# Data that is larger than so many bytes is known by so many samples.
+FINGERPRINT_BYTES = 2**28
+FINGERPRINT_SAMPLES = 256
 
 
 @dataclass(frozen=True)
@@ -211,6 +217,24 @@ class CalibrationData:
     def sample_bytes(self) -> int:
         """Bytes of one sample, as the model is fed it; at least one."""
         return max(sum(array.nbytes for array in self.batch(np.arange(1)).values()), 1)
+
+    @cached_property
+    def fingerprint(self) -> dict[str, Any]:
+        """What identifies the data: its size, and a hash of labels and samples.
+
+        Of data larger than `FINGERPRINT_BYTES` it is evenly spread samples that are hashed.
+        """
+        small = len(self) * self.sample_bytes <= FINGERPRINT_BYTES
+        count = len(self) if small else FINGERPRINT_SAMPLES
+        picked = np.unique(np.linspace(0, len(self) - 1, count).astype(int))
+        sha256 = hashlib.sha256()
+        for start in range(0, len(picked), FINGERPRINT_SAMPLES):
+            for name, values in self.batch(picked[start : start + FINGERPRINT_SAMPLES]).items():
+                sha256.update(name.encode())
+                sha256.update(np.ascontiguousarray(values).tobytes())
+        if self.labels is not None:
+            sha256.update(np.ascontiguousarray(self.labels).tobytes())
+        return {"samples": len(self), "sha256": sha256.hexdigest()}
 
     @property
     def has_images(self) -> bool:
