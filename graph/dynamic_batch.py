@@ -15,7 +15,7 @@ import onnx
 import onnx_ir as ir
 
 from onnx_unipts.graph.cleanup import runnable
-from onnx_unipts.graph.equivalence import is_known, require_feasible
+from onnx_unipts.graph.equivalence import is_known, relative_difference, require_feasible
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.lookups import read_sizes
 from onnx_unipts.graph.model import fits_one_file, from_proto, serialize, to_proto
@@ -308,8 +308,7 @@ def _differ(actual: np.ndarray, expected: np.ndarray) -> bool:
         return True
     if not np.issubdtype(expected.dtype, np.floating):
         return False  # classes of equal scores may change places
-    scale = max(float(np.abs(expected, dtype=np.float64).max(initial=0)), 1e-6)
-    return not np.allclose(actual, expected, rtol=0, atol=TOLERANCE * scale, equal_nan=True)
+    return relative_difference(expected, actual) > TOLERANCE
 
 
 def _session(model: ir.Model) -> onnxruntime.InferenceSession:

@@ -14,7 +14,14 @@ from onnx_unipts.graph.lookups import read_sizes
 from onnx_unipts.graph.model import serialize, stored_tensors
 from onnx_unipts.graph.runtime import onnxruntime as ort
 
-__all__ = ["Equivalence", "batch_names", "is_batch", "is_known", "require_feasible"]
+__all__ = [
+    "Equivalence",
+    "batch_names",
+    "is_batch",
+    "is_known",
+    "relative_difference",
+    "require_feasible",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -199,16 +206,25 @@ def _dims(value: ir.Value) -> tuple[int | ir.SymbolicDim, ...]:
 
 
 def _difference(before: Any, after: Any) -> float:
-    """Return the largest difference, relative to the largest value of ``before``."""
     if not isinstance(before, np.ndarray):
         return 0.0 if type(before) is type(after) else math.inf
-    if before.shape != after.shape or before.dtype != after.dtype:
+    return relative_difference(before, after) if before.dtype == after.dtype else math.inf
+
+
+def relative_difference(before: np.ndarray, after: np.ndarray) -> float:
+    """Return the largest difference, relative to the largest finite value of ``before``.
+
+    Infinite for another shape, and where what is not finite, or no number, is not the same.
+    """
+    if before.shape != after.shape:
         return math.inf
     if before.dtype.kind not in "fiub":
         return 0.0 if np.array_equal(before, after) else math.inf
     before, after = before.astype(np.float64), after.astype(np.float64)
     finite = np.isfinite(before)
     if not np.array_equal(before[~finite], after[~finite], equal_nan=True):
+        return math.inf
+    if not np.isfinite(after[finite]).all():
         return math.inf
     if not finite.any():
         return 0.0

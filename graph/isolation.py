@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import itertools
 import logging
 import mmap
@@ -17,7 +18,7 @@ from typing import IO, Any, ParamSpec, TypeVar
 
 from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError
 
-__all__ = ["cause_of_death", "isolated"]
+__all__ = ["cause_of_death", "end_with", "isolated"]
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,10 @@ T = TypeVar("T")
 
 TIMEOUT_SECONDS = 1800.0
 LAST_BREATH_SECONDS = 5
+# What a process that is no longer needed has to remove its files.
+FAREWELL_SECONDS = 1.0
+# Of Linux: the signal that a process gets when the one that started it ends (sys/prctl.h).
+PR_SET_PDEATHSIG = 1
 # Of arrays in memory, in bytes: what the runtime and vector instructions like best.
 ALIGNMENT = 64
 
@@ -37,8 +42,9 @@ def isolated(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     process. Where processes cannot be forked (Windows, macOS with its system libraries) the
     function runs in this one.
 
-    Raises the function's own error if it is an `OnnxUniptsError`; `UnsupportedModelError` in its
-    place for any other, and where the process is ended by a signal or does not end in half an hour.
+    Raises the function's own error if it is an `OnnxUniptsError`, an `OnnxUniptsError` for one of
+    the operating system, such as a full disk; `UnsupportedModelError` in its place for any other,
+    and where the process is ended by a signal or does not end in half an hour.
     """
     if sys.platform != "linux":
         return _translated(function, *args, **kwargs)
@@ -63,7 +69,7 @@ def _answered(
     """Return result and error of ``function``, whose arrays lie in the file ``shared``."""
     context: Any = multiprocessing.get_context("fork")
     receiver, sender = context.Pipe(duplex=False)
-    asked = (sender, shared, function, args, kwargs)
+    asked = (os.getpid(), receiver, sender, shared, function, args, kwargs)
     process = context.Process(target=_answer, args=asked, daemon=False)
     process.start()
     sender.close()
@@ -74,6 +80,10 @@ def _answered(
     except EOFError:
         process.join(LAST_BREATH_SECONDS)
         raise UnsupportedModelError(cause_of_death(process.exitcode)) from None
+    except BaseException:
+        process.terminate()
+        process.join(FAREWELL_SECONDS)
+        raise
     finally:
         process.kill()
         process.join()
@@ -89,6 +99,18 @@ def cause_of_death(code: int | None) -> str:
     if code is not None and code < 0:
         return f"a kernel ended its process by {signal.Signals(-code).name}"
     return f"its process ended with code {code}"
+
+
+def end_with(parent: int) -> None:
+    """Let this process end when the one with the number ``parent``, which started it, does.
+
+    However that ends: nobody waits for the answer then, and what both hold open (the lock of a run
+    directory) must be free.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _mapped(shared: int, sizes: Sequence[int]) -> list[memoryview]:
@@ -109,25 +131,40 @@ def _aligned(size: int) -> int:
 
 
 def _answer(
+    parent: int,
+    receiver: Connection,
     sender: Connection,
     shared: int,
     function: Callable[..., Any],
     args: tuple,
     kwargs: dict[str, Any],
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers an interrupt, for both
-    answer: tuple[Any, OnnxUniptsError | None]
+    end_with(parent)
+    receiver.close()  # or sending would wait for ever where the parent has gone
+    for interrupt in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(interrupt, signal.SIG_IGN)  # the parent answers it, for both
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     try:
-        answer = _translated(function, *args, **kwargs), None
+        message = _message(shared, (_translated(function, *args, **kwargs), None))
     except OnnxUniptsError as error:
-        answer = None, type(error)(str(error))
+        message = _message(shared, (None, type(error)(str(error))))
+    sender.send(message)
+    sender.close()
+
+
+def _message(
+    shared: int, answer: tuple[Any, OnnxUniptsError | None]
+) -> tuple[bytes, Sequence[int]]:
+    """Return ``answer`` pickled, with the bytes of each of its arrays, which go to ``shared``."""
     arrays: list[pickle.PickleBuffer] = []
     pickled = pickle.dumps(answer, protocol=5, buffer_callback=arrays.append)
     buffers = [array.raw() for array in arrays]
     for buffer in buffers:
-        _write(shared, buffer)
-    sender.send((pickled, [buffer.nbytes for buffer in buffers]))
-    sender.close()
+        try:
+            _write(shared, buffer)
+        except OSError as error:
+            raise _of_the_system(error) from error
+    return pickled, [buffer.nbytes for buffer in buffers]
 
 
 def _write(file: int, buffer: memoryview) -> None:
@@ -143,7 +180,14 @@ def _translated(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
         return function(*args, **kwargs)
     except OnnxUniptsError:
         raise
+    except OSError as error:
+        raise _of_the_system(error) from error
     except Exception as error:
         logger.info("isolated", exc_info=True)
         reason = str(error).strip().partition("\n")[0]
         raise UnsupportedModelError(f"{type(error).__name__}: {reason}"[:300]) from error
+
+
+def _of_the_system(error: OSError) -> OnnxUniptsError:
+    where = f": {error.filename}" if error.filename else ""
+    return OnnxUniptsError(f"{error.strerror or error}{where}; see to it, then run again")

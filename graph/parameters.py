@@ -37,13 +37,17 @@ def companions(model: ir.Model, weights: Collection[str]) -> list[str]:
 
     The biases of their operators, a vector added behind one of these, the scales and biases of
     normalisations, and all four tensors of every BatchNormalization; each may reach its operator
-    through an Identity or another operator that only rearranges it.
+    through an Identity or another operator that only rearranges it. What is a scale or bias of one
+    BatchNormalization and a mean or variance of one stays as it is, and so do all four of both.
     """
     floats = {
         key: stored.tensor
         for key, stored in stored_tensors(model).items()
         if stored.tensor.dtype.is_floating_point()
     }
+    # The gradient builder makes two gradients of one name for them; exporters merge equal tensors.
+    for name in _ambiguous(model):
+        floats.pop(name, None)
     names = (name for node in model.graph for name in _trained_by(node, weights, floats))
     return list(dict.fromkeys(name for name in names if name not in weights))
 
@@ -59,6 +63,17 @@ def bind(model: ir.Model, tensors: Mapping[str, np.ndarray]) -> ir.Model:
             value.const_value = ir.tensor(tensors[name], name=name)
             graph.register_initializer(value)
     return copy
+
+
+def _ambiguous(model: ir.Model) -> set[str]:
+    """Return what is trained as a scale or bias, and measured as a mean or variance, at once."""
+    trained, measured = set(), set()
+    for node in model.graph:
+        if node.op_type == "BatchNormalization" and node.domain in ("", "ai.onnx"):
+            origins = _origins(node)
+            trained.update(origins[1:3])
+            measured.update(origins[3:5])
+    return trained & measured
 
 
 def _trained_by(node: ir.Node, weights: Collection[str], floats: _Tensors) -> list[str]:

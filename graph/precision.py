@@ -20,9 +20,11 @@ TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
 
 
 def in_single_precision(model: ir.Model, parameters: Collection[str]) -> ir.Model:
-    """Return ``model``, or a copy that computes in FLOAT if not all ``parameters`` are stored so.
+    """Return ``model``, or a copy that computes in FLOAT if it does not from end to end.
 
-    The inputs of the copy keep their types, and its outputs become FLOAT.
+    That is where one of the ``parameters`` is stored in another type, or an output has one. The
+    inputs of the copy keep their types, and its outputs become FLOAT. Where the outputs alone are
+    of another type and the copy computes something else, ``model`` it is.
 
     Raises `UnsupportedModelError` for a parameter that is neither FLOAT, FLOAT16, BFLOAT16 nor
     DOUBLE, and where the copy computes something else.
@@ -30,7 +32,7 @@ def in_single_precision(model: ir.Model, parameters: Collection[str]) -> ir.Mode
     stored = stored_tensors(model)
     others = {name: stored[name].tensor.dtype for name in parameters}
     others = {name: dtype for name, dtype in others.items() if dtype != SINGLE}
-    if not others:
+    if not others and not any(output.dtype in CONVERTED for output in model.graph.outputs):
         return model
     for name, dtype in others.items():
         if dtype not in CONVERTED:
@@ -41,13 +43,14 @@ def in_single_precision(model: ir.Model, parameters: Collection[str]) -> ir.Mode
     single = _converted(model)
     check = Equivalence(model)
     objection = check.objection(_with_types_of(model, single)) if check.loads else None
-    if objection is not None:
-        name, dtype = next(iter(others.items()))
+    if objection is None:
+        return single
+    for name, dtype in others.items():
         raise UnsupportedModelError(
             f"{name} is stored as {dtype.name}, and in FLOAT the model does not compute the same "
             f"({objection}); export the model in float32"
         )
-    return single
+    return model
 
 
 def _converted(model: ir.Model) -> ir.Model:

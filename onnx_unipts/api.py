@@ -238,7 +238,7 @@ def evaluate(
         shown.message(line)
     targets = choose_targets(model)
     if not is_synthetic(data):
-        found = check_outputs(file_session(dense, cores), targets, loaded)
+        found = check_outputs(file_session(dense, cores, targets), targets, loaded)
         loaded.warnings += found
     for warning in loaded.warnings:
         shown.warning(warning)

@@ -14,6 +14,9 @@ __all__ = ["ModelPath", "at_least", "cores_of", "model_path"]
 
 ModelPath = str | os.PathLike[str]
 
+# Each is a thread of every session.
+MOST_JOBS = 256
+
 
 def model_path(model: Any) -> Path:
     """Return ``model`` as a path. Raises `UsageError` where it is something else."""
@@ -27,7 +30,13 @@ def model_path(model: Any) -> Path:
 
 def cores_of(jobs: Any) -> int:
     """Return how many cores to use: ``jobs``, all of them if it is None. Raises `UsageError`."""
-    return available_cores() if jobs is None else int(at_least(1, "jobs", jobs))
+    there = available_cores()
+    if jobs is None:
+        return there
+    most = max(MOST_JOBS, there)
+    if at_least(1, "jobs", jobs) > most:
+        raise UsageError(f"jobs is {jobs}; allowed: 1 to {most}; cores here: {there}")
+    return int(jobs)
 
 
 def at_least(least: float, name: str, value: Any) -> Any:

@@ -11,6 +11,7 @@ import onnx_ir as ir
 from onnx_unipts.evaluation import run_samples
 from onnx_unipts.graph.channels import Elimination, eliminate_dead_channels
 from onnx_unipts.graph.cleanup import runnable
+from onnx_unipts.graph.equivalence import relative_difference
 from onnx_unipts.graph.errors import OnnxUniptsError
 from onnx_unipts.graph.model import serialize
 from onnx_unipts.graph.runtime import onnxruntime
@@ -80,8 +81,7 @@ def _first_line(error: Exception) -> str:
 
 def tolerance(job: Job) -> float:
     """Return the relative difference that rounding explains."""
-    half = any(weight.dtype in ("FLOAT16", "BFLOAT16") for weight in job.pruned)
-    if half:
+    if job.half:
         return HALF_TOLERANCE
     return CUT_TOLERANCE if job.pattern.whole_model else TOLERANCE
 
@@ -101,15 +101,15 @@ def difference_from(
 ) -> float:
     """Return the largest difference between the outputs of ``model`` and those of ``session``.
 
-    Of those that are tensors.
+    Of those that are tensors; none where they are random.
     """
     names = [str(output.name) for output in model.graph.outputs if _is_tensor(output)]
-    if not names:
+    if not names or job.random:
         return 0.0
     # What was made to take any number of samples may take a fixed one in the user's own file.
     batching = None if job.batching.size is None else job.batching
     ours, theirs = (run_samples(s, names, batch, batching) for s in (_session(job, model), session))
-    return max(map(_difference, ours, theirs), default=0.0)
+    return max(map(relative_difference, ours, theirs), default=0.0)
 
 
 def _is_tensor(output: ir.Value) -> bool:
@@ -119,14 +119,3 @@ def _is_tensor(output: ir.Value) -> bool:
 
 def _session(job: Job, model: ir.Model) -> onnxruntime.InferenceSession:
     return inference_session(serialize(runnable(model)), job.cores)
-
-
-def _difference(ours: np.ndarray, theirs: np.ndarray) -> float:
-    if ours.shape != theirs.shape:
-        return float("inf")
-    if not ours.size:
-        return 0.0
-    if ours.dtype.kind not in "biuf":
-        return 0.0 if np.array_equal(ours, theirs) else float("inf")
-    ours, theirs = ours.astype(np.float64), theirs.astype(np.float64)
-    return float(np.abs(ours - theirs).max() / (np.abs(ours).max() + 1e-6))

@@ -145,7 +145,8 @@ def compare(
 
 
 def _relative_error(dense: np.ndarray, sparse: np.ndarray) -> float:
-    dense, sparse = dense.astype(np.float64), sparse.astype(np.float64)
+    finite = np.isfinite(dense)
+    dense, sparse = dense[finite].astype(np.float64), sparse[finite].astype(np.float64)
     length = float(np.linalg.norm(dense))
     return float(np.linalg.norm(sparse - dense)) / (length or 1.0)
 

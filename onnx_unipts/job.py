@@ -20,12 +20,15 @@ from onnx_unipts.external_data import data_files, digest
 from onnx_unipts.graph.dynamic_batch import Batching
 from onnx_unipts.graph.model import load_model
 from onnx_unipts.graph.prunable import PrunableWeight
+from onnx_unipts.graph.randomness import random_nodes
 from onnx_unipts.patterns import Layout, Masking, Pattern, parse_pattern
 from onnx_unipts.progress import Progress, Quiet
 from onnx_unipts.recipe import Recipe
 from onnx_unipts.training.trainer import replicas_for
 
 __all__ = ["Job"]
+
+HALF = ("FLOAT16", "BFLOAT16")
 
 
 @dataclass
@@ -120,6 +123,17 @@ class Job:
     def quantised(self) -> bool:
         """Whether some of the weights to prune are integers: these are not trained."""
         return any(weight.dtype in ("INT8", "UINT8") for weight in self.pruned)
+
+    @cached_property
+    def random(self) -> list[str]:
+        """The nodes of the model that make random numbers: no two runs of it are equal."""
+        return random_nodes(self.dense)
+
+    @property
+    def half(self) -> bool:
+        """Whether weights or outputs are in half precision, which rounds coarsely."""
+        outputs = (value.dtype.name for value in self.dense.graph.outputs if value.dtype)
+        return any(d in HALF for d in (*(weight.dtype for weight in self.pruned), *outputs))
 
     @property
     def own_batching(self) -> Batching | None:

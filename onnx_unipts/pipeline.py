@@ -30,7 +30,7 @@ from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.searching import SearchOutcome, search_allocation, tell_of_zeros
 from onnx_unipts.student import Student, build_student
 from onnx_unipts.synthesis import refine_images
-from onnx_unipts.training.adaptation import adapt_normalizations, agreement_of
+from onnx_unipts.training.adaptation import adapt_normalizations, agreement_of, spread_of
 from onnx_unipts.training.ort import RUNTIME_ERRORS
 from onnx_unipts.training.recovery import RECOVERIES
 
@@ -42,6 +42,8 @@ PREPARATION = ("synthetic", "student")
 UNSCORED = "lamp"
 # Adaptation that changes more of the dense model's answers than this is no adaptation.
 LEAST_AGREEMENT = 0.8
+# Answers that are spread less than this over the classes are too much alike to adapt by.
+LEAST_SPREAD = 0.25
 
 
 @dataclass
@@ -212,7 +214,12 @@ def _built_student(job: Job) -> Student:
 def _adapted(job: Job, student: Student) -> dict[str, np.ndarray]:
     """The dense tensors, adapted to real data where recipe and model allow it."""
     settings = job.recipe.training
-    if job.adaptation == 0:
+    if job.adaptation == 0 or not student.normalizations:
+        return student.dense
+    if spread_of(student, job.data) < LEAST_SPREAD:
+        job.progress.message(
+            "the dense model teaches as it is: its answers are too much alike to adapt by"
+        )
         return student.dense
     tensors = adapt_normalizations(
         student, job.data, settings, job.recipe.seed, job.replicas, job.progress

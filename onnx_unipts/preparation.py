@@ -117,6 +117,7 @@ def prepare_job(
     )
     _check_prescribed(job)
     _present_data(job)
+    _present_randomness(job)
     for text in _without_effect(job):
         job.warn(text)
     if last_resort:
@@ -133,6 +134,15 @@ def prepare_job(
     elif recipe.training.reconstruction and recipe.training.epochs > 0:
         job.progress.message(f"trained on {len(loaded)} samples from layers fitted one by one")
     return job
+
+
+def _present_randomness(job: Job) -> None:
+    if job.random:
+        job.warn(
+            f"the model makes random numbers ({job.random[0]}), so that its outputs differ from "
+            "run to run: what is written cannot be compared with what was trained; if it is to "
+            "work as in inference, export it in evaluation mode"
+        )
 
 
 def _without_effect(job: Job) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,8 @@ __all__ = ["data_facts", "finished_report", "planned_report", "search_facts"]
 
 # Samples on which dense and sparse model are compared where no evaluation data is given.
 COMPARED_SAMPLES = 2048
+# Statistics that settle on the data move a divergence that is next to nothing.
+CERTAINLY_WORSE = 1.5
 
 
 def planned_report(job: Job) -> Report:
@@ -69,6 +72,11 @@ def finished_report(job: Job, outcome: Outcome) -> tuple[Report, dict[str, Any]]
     targets = choose_targets(job.dense, job.recipe.training.losses)
     outputs = _outputs(job, outcome, targets, data)
     report.fidelity, report.accuracy = _measure(targets, outputs, data)
+    if harm := _harm(report.fidelity, report.accuracy):
+        job.warn(
+            f"recovery did harm: {harm}; is the calibration data of the kind that the model is "
+            "for, and enough? --epochs 0 prunes without training"
+        )
     report.time = {
         "search_seconds": outcome.search.seconds,
         "training_seconds": outcome.training_seconds,
@@ -144,6 +152,18 @@ def _measure(
         if (measured := measure_accuracy(targets, values, data.labels)) is not None
     }
     return fidelity, accuracy
+
+
+def _harm(fidelity: Mapping[str, Fidelity], accuracy: Mapping[str, Accuracy]) -> str:
+    """Say in what the model after recovery is certainly worse than before it, if in anything."""
+    stages = ("before_recovery", "after_recovery")
+    if accuracy:
+        before, after = (accuracy[stage] for stage in stages)
+        worse = after.interval[1] < before.interval[0]
+        return f"accuracy {after.value:.2%}, without it {before.value:.2%}" if worse else ""
+    before_it, after_it = (fidelity[stage].divergence for stage in stages)
+    worse = after_it > before_it * CERTAINLY_WORSE
+    return f"divergence {after_it:.3g}, without it {before_it:.3g}" if worse else ""
 
 
 def _figures(

@@ -56,11 +56,11 @@ def _cut(array: np.ndarray, axes: Axes, stays: Stays) -> np.ndarray:
 
 
 def _shrink(value: ir.Value, axes: Axes, stays: Stays) -> None:
-    """Write the new sizes into the shape that the graph states for ``value``, if it does."""
+    """Write the new sizes into the shape that the graph states for ``value``, where it does."""
     if value.shape is None:
         return
     dims = list(value.shape)
     for axis, labels in enumerate(axes):
-        if labels is not None:
+        if labels is not None and isinstance(dims[axis], int):
             dims[axis] = int(stays(labels).sum())
     value.shape = ir.Shape(dims)

@@ -93,12 +93,14 @@ def stop_gradients(model: ir.Model, parameters: Collection[str]) -> list[str]:
     reached = {value for value in graph.inputs if value.name in parameters}
     stopped = []
     for node in list(graph):
-        if reached.isdisjoint(_read(node)):
-            continue
         floats = [value for value in node.outputs if is_float(value)]
         sequences = [value for value in floats if isinstance(value.type, ir.SequenceType)]
-        reached.update(sequences)  # stopped where a tensor is taken out
         outputs = [value for value in floats if value not in sequences and _passes_on(value)]
+        if reached.isdisjoint(_read(node)):
+            for output in outputs if _captures_computed(node) else ():
+                _stop(graph, node, output, names)
+            continue
+        reached.update(sequences)  # stopped where a tensor is taken out
         reason = node.meta.get("undifferentiable")
         if reason is None and rule_name(node) in DIFFERENTIABLE:
             reached.update(outputs)
@@ -154,6 +156,16 @@ def _read(node: ir.Node) -> Iterator[ir.Value]:
         if attribute.type == ir.AttributeType.GRAPH:
             for inner in ir.traversal.RecursiveGraphIterator(attribute.as_graph()):
                 yield from (value for value in inner.inputs if value is not None)
+
+
+def _captures_computed(node: ir.Node) -> bool:
+    """Say whether a graph inside ``node`` reads what a node outside computes.
+
+    The gradient builder ends its process where it walks back to such a node, reached or not.
+    """
+    captured = set(_read(node)) - set(node.inputs)
+    makers = (value.producer() for value in captured)
+    return any(maker is not None and maker.graph is node.graph for maker in makers)
 
 
 def _passes_on(value: ir.Value) -> bool:

@@ -116,7 +116,13 @@ class StoredTensor:
         if array.shape != shape and not (resize and array.ndim == len(shape)):
             raise ValueError(f"{self.value.name}: shape {array.shape} written over {shape}")
         values = np.ascontiguousarray(array.astype(old.dtype.numpy())).reshape(array.shape)
-        new = ir.Tensor(values, dtype=old.dtype, name=old.name, doc_string=old.doc_string)
+        new = ir.Tensor(
+            values,
+            dtype=old.dtype,
+            name=old.name,
+            doc_string=old.doc_string,
+            metadata_props=dict(old.metadata_props),
+        )
         if not self.attribute:
             self.value.const_value = new
             return

@@ -82,6 +82,7 @@ _MICROSOFT = "com.microsoft"
 OPERANDS: dict[tuple[str, str], tuple[Operand, ...]] = {
     ("", "Conv"): (Operand(1, 0, _conv_axes),),
     (_MICROSOFT, "FusedConv"): (Operand(1, 0, _conv_axes),),
+    (_MICROSOFT, "NhwcFusedConv"): (Operand(1, 0, _conv_axes),),
     ("com.microsoft.nchwc", "Conv"): (Operand(1, 0, _conv_axes),),
     ("", "ConvTranspose"): (Operand(1, 0, _conv_transpose_axes),),
     ("", "Gemm"): _LINEAR,
@@ -94,6 +95,7 @@ OPERANDS: dict[tuple[str, str], tuple[Operand, ...]] = {
     ("", "RNN"): _RECURRENT,
     ("", "ConvInteger"): (Operand(1, 0, _conv_axes, "quantised", 3),),
     ("", "QLinearConv"): (Operand(3, 0, _conv_axes, "quantised", 5),),
+    (_MICROSOFT, "QLinearConv"): (Operand(3, 0, _conv_axes, "quantised", 5),),
     ("", "MatMulInteger"): (
         Operand(1, 0, _right_axes, "quantised", 3),
         Operand(0, 1, _left_axes, "quantised", 2),

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import shlex
+import signal
+import threading
 import traceback
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -29,7 +33,39 @@ from onnx_unipts.graph.errors import OnnxUniptsError
 
 __all__ = ["main"]
 
-INTERRUPTED = 130
+# Exit codes of commands that a signal ends: 128 and its number, as shells have them.
+BY_SIGNAL = 128
+
+
+class _Ended(KeyboardInterrupt):
+    """A signal asks to end: as an interrupt does, with its own number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = signal.Signals(number)
+
+
+@contextlib.contextmanager
+def _ending_as_interrupted() -> Iterator[None]:
+    """Let what ends a process from outside leave nothing half done behind, either."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, _: object) -> None:
+        raise _Ended(number)
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [signal.Signals[name] for name in names]
+    # Ignored by whoever started this, as nohup does: it stays so.
+    before = {n: signal.getsignal(n) for n in numbers if signal.getsignal(n) is signal.SIG_DFL}
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Commands(click.Group):
@@ -43,11 +79,14 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             ctx.default_map = project_defaults(self.commands)
-            return super().invoke(ctx)
+            with _ending_as_interrupted():
+                return super().invoke(ctx)
         except (click.exceptions.Exit, click.Abort):
             raise
-        except KeyboardInterrupt:
-            _fail(ctx, INTERRUPTED, f"interrupted{self._resume_hint(ctx)}")
+        except KeyboardInterrupt as error:
+            number = error.number if isinstance(error, _Ended) else signal.SIGINT
+            how = "interrupted" if number == signal.SIGINT else f"ended by {number.name}"
+            _fail(ctx, BY_SIGNAL + number, f"{how}{self._resume_hint(ctx)}")
         except click.ClickException as error:
             usage = isinstance(error, click.UsageError) and error.ctx is not None
             hint = f" (see '{error.ctx.command_path} -h')" if usage else ""  # type: ignore[attr-defined]

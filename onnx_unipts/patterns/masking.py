@@ -30,8 +30,14 @@ class Masking:
     scores: Scores = magnitude_scores
 
     def mask(self, name: str, tensor: np.ndarray, kept: int) -> np.ndarray:
-        """Return the mask (bool) of the weights of ``tensor`` that stay, by their scores."""
-        return self.by_scores(name, self.scores(name, tensor), kept)
+        """Return the mask (bool) of the weights of ``tensor`` that stay, by their scores.
+
+        Zeros stay last, whatever their score, unless they share a block with others.
+        """
+        scores = self.scores(name, tensor)
+        if self.scores is not magnitude_scores and self.pattern.step == 1:
+            scores = np.where(tensor == 0, -np.inf, scores)
+        return self.by_scores(name, scores, kept)
 
     def by_scores(self, name: str, scores: np.ndarray, kept: int) -> np.ndarray:
         """Return the mask (bool) of the weights that stay by given ``scores``."""

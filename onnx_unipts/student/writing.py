@@ -71,10 +71,16 @@ def _add_bias(model: ir.Model, weight: str, bias: np.ndarray) -> str:
     return name
 
 
+def _smallest(dtype: np.dtype) -> float:
+    """Return the smallest number that a runtime does not take for zero."""
+    if dtype == np.float16:
+        return float(np.finfo(dtype).smallest_subnormal)  # the normal ones begin at 6e-5
+    return float(np.finfo(dtype if dtype.kind == "f" else np.float32).tiny)  # bfloat16's, too
+
+
 def _as_stored(tensor: np.ndarray, dtype: np.dtype) -> np.ndarray:
     stored = tensor.astype(dtype)
     lost = (stored == 0) & (tensor != 0)
     if lost.any():
-        range_of = dtype if dtype.kind == "f" else np.float32  # bfloat16 has that of float32
-        stored[lost] = np.copysign(np.finfo(range_of).tiny, tensor[lost]).astype(dtype)
+        stored[lost] = np.copysign(_smallest(dtype), tensor[lost]).astype(dtype)
     return stored

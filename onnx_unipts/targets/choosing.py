@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import onnx_ir as ir
@@ -22,6 +22,10 @@ CLOSING: dict[str, Kind] = {
     "LogSoftmax": "classes",
     "Sigmoid": "probability",
 }
+# Operators that rank class scores along an axis, with the axis where they name none.
+RANKING = {"ArgMax": 0, "TopK": -1}
+# Operators that take class scores without saying along which axis.
+SCORING = {"Normalizer", "QuantizeLinear", "ZipMap"}
 
 
 def choose_targets(model: ir.Model, losses: Mapping[str, str] | None = None) -> list[Target]:
@@ -35,29 +39,48 @@ def choose_targets(model: ir.Model, losses: Mapping[str, str] | None = None) -> 
 
     Raises `UnsupportedModelError` if nothing is left, `UsageError` if ``losses`` names no output.
     """
-    if any(_is_reshaped(output) or not is_compared(output) for output in model.graph.outputs):
+    if any(map(_needs_inference, model.graph.outputs)):
         model = with_inferred_shapes(model)
     found = compared_values(model)
     if not found:
         names = ", ".join(str(output.name) for output in model.graph.outputs)
         raise UnsupportedModelError(f"no output is a float tensor that can be compared: {names}")
-    targets = [_target(output) for output, value in found if value is output]
+    fed = _first_axes(model)
+    targets = [_target(output, fed) for output, value in found if value is output]
     known = {name for target in targets for name in (target.output, target.value)}
     for output, value in found:
         if value is not output and str(value.name) not in known:
-            target = _inner(_target(value), output, value)
+            target = _inner(_target(value, fed), output, value)
             if target.value not in known:
                 targets.append(target)
                 known |= {target.value, str(value.name)}
     return _overridden(targets, losses or {})
 
 
+def _needs_inference(output: ir.Value) -> bool:
+    shape = output.shape
+    unknown = shape is None or (len(shape) == 2 and not isinstance(shape[1], int))
+    return unknown or _behind_reshaping(output) is not output or not is_compared(output)
+
+
+def _first_axes(model: ir.Model) -> set[int]:
+    """Return the lengths that the first axes of inputs are fixed to."""
+    fed = (value for value in model.graph.inputs if value.name not in model.graph.initializers)
+    firsts = (value.shape[0] for value in fed if value.shape is not None and len(value.shape))
+    return {first for first in firsts if isinstance(first, int)}
+
+
 def _inner(target: Target, output: ir.Value, value: ir.Value) -> Target:
-    node = output.producer()
-    if node is not None and node.op_type == "ArgMax" and value in node.inputs:
-        axis = node.attributes.get_int("axis", 0)
-        target = replace(target, kind="classes", axis=axis)
-    return replace(target, output=str(output.name), inner=True, closing="", shape=None)
+    """Make ``target`` one of a value inside, which holds class scores where something says so."""
+    target = replace(target, output=str(output.name), inner=True, closing="", shape=None)
+    readers = value.consumers()
+    for node in readers:
+        if node.op_type in RANKING:
+            axis = node.attributes.get_int("axis", RANKING[node.op_type])
+            return replace(target, kind="classes", axis=axis)
+    if target.value == value.name and not any(node.op_type in SCORING for node in readers):
+        return replace(target, kind="values")
+    return target
 
 
 def _overridden(targets: list[Target], losses: Mapping[str, str]) -> list[Target]:
@@ -80,12 +103,8 @@ def _as_kind(target: Target, loss: str) -> Target:
     return target
 
 
-def _is_reshaped(output: ir.Value) -> bool:
-    return _behind_reshaping(output) is not output
-
-
-def _target(output: ir.Value) -> Target:
-    return _closed_target(output) or _open_target(output)
+def _target(output: ir.Value, fed: Collection[int]) -> Target:
+    return _closed_target(output) or _open_target(output, fed)
 
 
 def _closed_target(output: ir.Value) -> Target | None:
@@ -113,11 +132,20 @@ def _default_axis(node: ir.Node) -> int:
     return 1 if opset < 13 and node.op_type != "Sigmoid" else -1
 
 
-def _open_target(output: ir.Value) -> Target:
+def _open_target(output: ir.Value, fed: Collection[int]) -> Target:
     name = str(output.name)
-    if output.shape is not None and len(output.shape) == 2 and output.shape[1] != 1:
-        return Target(name, name, "classes")
-    return Target(name, name, "values")
+    return Target(name, name, "classes" if _is_rows(output.shape, fed) else "values")
+
+
+def _is_rows(shape: ir.Shape | None, fed: Collection[int]) -> bool:
+    """Tell whether ``shape`` is that of a row of several numbers for each sample.
+
+    Not if its first axis has a length of its own, and what may be the samples stands behind.
+    """
+    if shape is None or len(shape) != 2:
+        return False
+    first, second = shape
+    return second != 1 and (isinstance(second, int) or not isinstance(first, int) or first in fed)
 
 
 def _sample_shapes(closed: ir.Value, output: ir.Value) -> tuple[bool, tuple[int, ...] | None]:

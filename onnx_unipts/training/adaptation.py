@@ -29,7 +29,7 @@ from onnx_unipts.training.ort import (
 )
 from onnx_unipts.training.trainer import differentiable_student
 
-__all__ = ["adapt_normalizations", "agreement_of"]
+__all__ = ["adapt_normalizations", "agreement_of", "spread_of"]
 
 ENTROPY = "adaptation/entropy"
 # Statistics of more samples than these change nothing that can be measured.
@@ -96,14 +96,34 @@ def agreement_of(
     target = next((t for t in student.targets if t.kind == "classes"), None)
     if target is None:
         return 1.0
-    sessions = [inference_session(student.with_tensors(t)) for t in (student.dense, tensors)]
-    same = []
-    for batch in batches_of(data, COMPARED_BATCH, COMPARED_SAMPLES):
-        ours, theirs = (
-            session.run([target.value], batch)[0].argmax(axis=target.axis) for session in sessions
-        )
-        same.append(float((ours == theirs).mean()))
-    return float(np.mean(same))
+    ours, theirs = (_answers(student, t, target, data)[0] for t in (student.dense, tensors))
+    return float((ours == theirs).mean())
+
+
+def spread_of(student: Student, data: CalibrationData) -> float:
+    """Return how evenly the dense model's answers fall on the classes, of 0 to 1.
+
+    The entropy of how often each is the top one, relative to the largest that there can be. Where
+    they are all alike, minimising their entropy makes the model answer one class whatever it sees.
+    """
+    target = next((t for t in student.targets if t.kind == "classes"), None)
+    if target is None:
+        return 1.0
+    answers, classes = _answers(student, student.dense, target, data)
+    shares = np.unique(answers, return_counts=True)[1] / answers.size
+    largest = np.log(min(classes, answers.size))
+    return float(-(shares * np.log(shares)).sum() / largest) if largest > 0 else 0.0
+
+
+def _answers(
+    student: Student, tensors: Mapping[str, np.ndarray], target: Target, data: CalibrationData
+) -> tuple[np.ndarray, int]:
+    """Return the top classes of some samples, in one vector, and how many classes there are."""
+    session = inference_session(student.with_tensors(tensors))
+    batches = batches_of(data, COMPARED_BATCH, COMPARED_SAMPLES)
+    scores = [session.run([target.value], batch)[0] for batch in batches]
+    answers = np.concatenate([np.ravel(each.argmax(axis=target.axis)) for each in scores])
+    return answers, scores[0].shape[target.axis]
 
 
 def _entropy_graph(student: Student, target: Target, batch_size: int) -> GradientGraph | None:

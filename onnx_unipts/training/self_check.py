@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import multiprocessing
+import os
 import signal
 import sys
 import time
@@ -20,7 +21,7 @@ import numpy as np
 
 from onnx_unipts.graph.differentiable import without_rounding_errors
 from onnx_unipts.graph.errors import UnsupportedModelError
-from onnx_unipts.graph.isolation import cause_of_death
+from onnx_unipts.graph.isolation import cause_of_death, end_with
 from onnx_unipts.training.ort import GradientGraph, GradientSession
 
 __all__ = ["Check", "check_gradients"]
@@ -79,7 +80,8 @@ def check_gradients(graph: GradientGraph, feeds: Mapping[str, np.ndarray]) -> Ch
     # Forked on Linux: nothing is imported or copied again.
     context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_report, args=(sender, graph, dict(feeds)), daemon=True)
+    asked = (os.getpid(), sender, graph, dict(feeds))
+    process = context.Process(target=_report, args=asked, daemon=True)
     process.start()
     sender.close()
     answer: dict[str, float] | str = f"it did not end within {TIMEOUT_SECONDS:g} seconds"
@@ -100,7 +102,10 @@ def check_gradients(graph: GradientGraph, feeds: Mapping[str, np.ndarray]) -> Ch
     )
 
 
-def _report(sender: Connection, graph: GradientGraph, feeds: dict[str, np.ndarray]) -> None:
+def _report(
+    parent: int, sender: Connection, graph: GradientGraph, feeds: dict[str, np.ndarray]
+) -> None:
+    end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers an interrupt, for both
     try:
         sender.send(_errors(graph, feeds))
