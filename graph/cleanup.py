@@ -43,13 +43,7 @@ def clean(model: ir.Model, parameters: Collection[str]) -> ir.Model:
     Raises `KeyError` for a parameter that is not a stored tensor.
     """
     exposed = _expose(model.clone(), parameters)
-    steps: Sequence[Sequence[Step]] = (
-        (_raise_ir_version,),
-        (_lift_constants,),
-        (_convert_opset,),
-        (_spell_out_transposes,),
-        (_simplify, _fold_constants),
-    )
+    steps = (*_conversion(), (_spell_out_transposes,), (_simplify, _fold_constants))
     return _apply(exposed, steps, Equivalence(exposed))
 
 
@@ -61,7 +55,16 @@ def runnable(model: ir.Model) -> ir.Model:
     opset = model.opset_imports.get("", 1)
     if model.ir_version <= IR_VERSIONS[-1] and opset <= OPSETS[-1]:
         return forget_sequences(model)
-    return forget_sequences(clean(model, []))
+    exposed = _expose(model.clone(), [])
+    check = Equivalence(exposed)
+    converted = _apply(exposed, _conversion(), check)
+    # Seldom more than that is needed; simplifying takes seconds.
+    return forget_sequences(clean(model, []) if check.objection(converted) else converted)
+
+
+def _conversion() -> Sequence[Sequence[Step]]:
+    """Return the steps that bring a model into the opsets and IR versions of the runtime."""
+    return ((_raise_ir_version,), (_lift_constants,), (_convert_opset,))
 
 
 def freeze_batch(

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import IO, Any, ParamSpec, TypeVar
 
-from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError
+from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError, reason_of
 
 __all__ = ["cause_of_death", "end_with", "isolated"]
 
@@ -184,8 +184,7 @@ def _translated(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
         raise _of_the_system(error) from error
     except Exception as error:
         logger.info("isolated", exc_info=True)
-        reason = str(error).strip().partition("\n")[0]
-        raise UnsupportedModelError(f"{type(error).__name__}: {reason}"[:300]) from error
+        raise UnsupportedModelError(f"{type(error).__name__}: {reason_of(error)}"[:300]) from error
 
 
 def _of_the_system(error: OSError) -> OnnxUniptsError:

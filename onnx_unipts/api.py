@@ -59,7 +59,7 @@ from onnx_unipts.report.runs import FIGURES, REPORT, copy_report, write_report_p
 from onnx_unipts.report.zeros import zeros_against
 from onnx_unipts.reporting import data_facts, finished_report, planned_report, search_facts
 from onnx_unipts.result import Result
-from onnx_unipts.run_directory import RunDirectory
+from onnx_unipts.run_directory import RunDirectory, check_own
 from onnx_unipts.targets import choose_targets
 from onnx_unipts.training.ort import file_session
 
@@ -336,6 +336,7 @@ def _prepare(
 
 
 def _planned(job: Job, directory: Path, searching: bool = False) -> Result:
+    check_own(directory)
     document = report_document(planned_report(job))
     return Result({**document, "estimate": estimate(job, searching)}, None, directory)
 

@@ -12,7 +12,7 @@ from onnx_unipts.evaluation import run_samples
 from onnx_unipts.graph.channels import Elimination, eliminate_dead_channels
 from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.equivalence import relative_difference
-from onnx_unipts.graph.errors import OnnxUniptsError
+from onnx_unipts.graph.errors import OnnxUniptsError, reason_of
 from onnx_unipts.graph.model import serialize
 from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.job import Job
@@ -51,7 +51,7 @@ def without_dead_channels(
             return model, replace(eliminated, removed=0, shapes={})
         difference = largest_difference(job, model, smaller, batch)
     except Exception as error:  # the finished model must not be lost to an unforeseen graph
-        return model, _kept(job, f"they cannot be removed ({_first_line(error)})")
+        return model, _kept(job, f"they cannot be removed ({reason_of(error)})")
     if difference <= tolerance(job):
         return smaller, eliminated
     return model, _kept(job, f"an output would change by {difference:.1e} without them", eliminated)
@@ -73,10 +73,6 @@ def _kept(job: Job, reason: str, eliminated: Elimination | None = None) -> Elimi
         )
     job.warn(f"dead channels stay: {reason}")
     return None if eliminated is None else replace(eliminated, removed=0, shapes={})
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def tolerance(job: Job) -> float:

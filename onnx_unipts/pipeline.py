@@ -18,7 +18,7 @@ from onnx_unipts.allocation.prescribed import allocate_rest
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.criteria import CRITERIA, Evidence
 from onnx_unipts.finish import Finished, finish, finish_untrained
-from onnx_unipts.graph.errors import UnsupportedModelError
+from onnx_unipts.graph.errors import UnsupportedModelError, reason_of
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import fits_one_file, read_tensors, write_lazily
 from onnx_unipts.graph.prunable import PrunableWeight
@@ -83,7 +83,7 @@ def run_compression(job: Job, run: RunDirectory) -> Outcome:
     except UnsupportedModelError as error:
         job.warn(f"pruned without training: {error}")
     except RUNTIME_ERRORS as error:
-        job.warn(f"pruned without training: {str(error).strip().splitlines()[0]}")
+        job.warn(f"pruned without training: {reason_of(error)}")
     return _only_prune(job, run)
 
 
@@ -163,7 +163,7 @@ def _data(job: Job, run: RunDirectory) -> CalibrationData:
             job.dense, job.data, settings, job.recipe.seed, job.cores, job.progress
         )
     except (UnsupportedModelError, *RUNTIME_ERRORS) as error:
-        job.warn(f"the made-up images are not refined: {str(error).strip().splitlines()[0]}")
+        job.warn(f"the made-up images are not refined: {reason_of(error)}")
         return job.data
     if not pixels:
         return job.data

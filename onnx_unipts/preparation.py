@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ import onnx_ir as ir
 
 from onnx_unipts.allocation import ALLOCATORS, analytic_allocator, whole_model_allocators
 from onnx_unipts.allocation.automatic import AUTO
-from onnx_unipts.allocation.file import check_method
+from onnx_unipts.allocation.file import check_method, kept_in
 from onnx_unipts.allocation.prescribed import check_prescribed
 from onnx_unipts.calibration import (
     CalibrationData,
@@ -42,6 +43,7 @@ from onnx_unipts.patterns import Pattern, parse_pattern, target_sparsity
 from onnx_unipts.probing import require_running, with_running_sizes
 from onnx_unipts.progress import Progress
 from onnx_unipts.recipe import Recipe
+from onnx_unipts.targets import choose_targets
 from onnx_unipts.training.objective import OBJECTIVES
 from onnx_unipts.training.recovery import RECOVERIES
 
@@ -116,6 +118,7 @@ def prepare_job(
         batching=batching,
     )
     _check_prescribed(job)
+    _check_losses(job)
     _present_data(job)
     _present_randomness(job)
     for text in _without_effect(job):
@@ -163,6 +166,8 @@ def _check_prescribed(job: Job) -> None:
     method = job.recipe.allocation.method
     check_prescribed(method, job.pattern, counts, job.sparsity, job.prescribed)
     recovery = job.recipe.training.recovery
+    if job.allocation_file is not None:
+        kept_in(method)
     if job.allocation_file is not None and RECOVERIES[recovery].allocates:
         raise UsageError(
             f"recovery {recovery} gives every layer its sparsity; leave out the allocation {method}"
@@ -171,6 +176,13 @@ def _check_prescribed(job: Job) -> None:
         raise UsageError(
             f"recovery {recovery} gives every layer its sparsity; leave out --layer-sparsity"
         )
+
+
+def _check_losses(job: Job) -> None:
+    """Refuse losses of outputs that are not compared; a model without any is only pruned."""
+    if losses := job.recipe.training.losses:
+        with contextlib.suppress(UnsupportedModelError):
+            choose_targets(job.dense, losses)
 
 
 def _present_data(job: Job) -> None:

@@ -11,7 +11,7 @@ from onnx_unipts.evaluation import batching_for
 from onnx_unipts.export.qdq import Quantized, quantize
 from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.dynamic_batch import Batching
-from onnx_unipts.graph.errors import UnsupportedModelError
+from onnx_unipts.graph.errors import UnsupportedModelError, reason_of
 from onnx_unipts.graph.model import fits_one_file, serialize
 from onnx_unipts.job import Job
 from onnx_unipts.student import batches_of
@@ -46,10 +46,9 @@ def check_quantizable(job: Job) -> None:
         session = inference_session(serialize(integers.model), job.cores)
         session.run(None, next(_runs(job, _batching(job, job.dense), BATCH)))
     except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UnsupportedModelError(
-            f"{job.path}: onnxruntime cannot run the model quantised ({reason}); leave out "
-            "--quantize"
+            f"{job.path}: onnxruntime cannot run the model quantised ({reason_of(error)}); "
+            "leave out --quantize"
         ) from error
     defaults = [str(v.name) for v in job.dense.graph.inputs if v.is_initializer()]
     if defaults and job.dense.ir_version >= INITIALIZERS_APART:

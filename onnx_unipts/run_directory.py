@@ -23,7 +23,7 @@ from onnx_unipts.leaves import leaves_of
 from onnx_unipts.output_file import atomic_path
 from onnx_unipts.phase_times import PhaseTimes
 
-__all__ = ["RunDirectory", "atomic_path"]
+__all__ = ["RunDirectory", "check_own"]
 
 FINGERPRINT = "fingerprint.json"
 JOURNAL = "journal.jsonl"
@@ -76,7 +76,7 @@ class RunDirectory:
         """
         path = Path(path)
         try:
-            _check_ours(path)
+            check_own(path)
             path.mkdir(parents=True, exist_ok=True)
             lock = (path / LOCK).open("ab")
         except OSError as error:
@@ -216,7 +216,8 @@ def _writing(directory: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_ours(path: Path) -> None:
+def check_own(path: Path) -> None:
+    """Raise `UsageError` unless there is nothing at ``path``, or a run of this tool."""
     if not path.exists():
         return
     if not path.is_dir():

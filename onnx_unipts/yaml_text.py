@@ -16,9 +16,12 @@ FLOAT = "tag:yaml.org,2002:float"
 def read_yaml(text: str) -> Any:
     """Return what ``text`` holds: 2:4 is a string and 1e-3 a number, other than in PyYAML.
 
-    Raises `yaml.YAMLError`.
+    Raises `yaml.YAMLError`, also for a key that is given twice.
     """
-    return yaml.load(text, Loader=_Loader)
+    try:
+        return yaml.load(text, Loader=_Loader)
+    except (RecursionError, ValueError) as error:  # nested too deeply, or a number of many digits
+        raise yaml.YAMLError(str(error)) from error
 
 
 def write_yaml(content: Any) -> str:
@@ -32,6 +35,16 @@ class _Loader(yaml.SafeLoader):
         first: [(tag, pattern) for tag, pattern in resolvers if tag not in (INT, FLOAT)]
         for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} is given twice", key.start_mark
+                )
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
 
 
 _Loader.add_implicit_resolver(INT, re.compile(r"[-+]?(0|[1-9][0-9]*)$"), list("-+0123456789"))

@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from onnx_unipts.graph.errors import UnsupportedModelError
+from onnx_unipts.graph.errors import UnsupportedModelError, reason_of
 from onnx_unipts.graph.model.mapping import map_external_data
 from onnx_unipts.graph.model.proto import from_proto
 from onnx_unipts.graph.model.scopes import iterate_scopes
@@ -52,7 +52,7 @@ def load_model(path: str | os.PathLike[str], *, unpacked: bool = True) -> ir.Mod
     except UnsupportedModelError as error:
         raise UnsupportedModelError(f"{path}: {error}") from error
     except Exception as error:
-        reason = str(_first_cause(error)).splitlines()[0]
+        reason = reason_of(_first_cause(error))
         raise UnsupportedModelError(f"{path}: not a valid ONNX graph: {reason}") from error
     _sort(model, path)
     map_external_data(model, path)

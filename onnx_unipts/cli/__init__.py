@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import shlex
 import signal
 import threading
@@ -79,6 +80,8 @@ class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             ctx.default_map = project_defaults(self.commands)
+            # What it thinks of a file is no news to its user, and comes at every copy of the model.
+            logging.getLogger("onnx_ir").setLevel(logging.ERROR)
             with _ending_as_interrupted():
                 return super().invoke(ctx)
         except (click.exceptions.Exit, click.Abort):

@@ -16,7 +16,7 @@ from onnx_unipts.export.choice import required_operators
 from onnx_unipts.export.sparse_initializer import mark_sparse, require_one_file
 from onnx_unipts.export.storage import FORMATS, Storage, Written
 from onnx_unipts.graph.cleanup import runnable
-from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError, UsageError
+from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError, UsageError, reason_of
 from onnx_unipts.graph.model import to_bytes
 from onnx_unipts.graph.normalization_folding import fold_normalizations
 from onnx_unipts.graph.runtime import onnxruntime
@@ -117,9 +117,8 @@ def _save(content: bytes, target: Path, disabled: Sequence[str], path: Path) -> 
             disabled_optimizers=list(disabled),
         )
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
         raise UnsupportedModelError(
-            f"{path}: onnxruntime cannot convert the model: {reason}; use --format packed"
+            f"{path}: onnxruntime cannot convert the model: {reason_of(error)}; use --format packed"
         ) from error
 
 

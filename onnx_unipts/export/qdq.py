@@ -15,7 +15,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from onnx_unipts.graph.cleanup import runnable
-from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError
+from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError, reason_of
 from onnx_unipts.graph.model import fits_one_file, from_proto, stored_tensors, to_proto
 from onnx_unipts.graph.normalization_folding import fold_normalizations
 from onnx_unipts.graph.opset_conversion import convert_opset
@@ -68,12 +68,11 @@ def quantize(model: ir.Model, runs: Iterable[Feeds], *, averaged: bool = True) -
     try:
         after = _quantized(to_proto(before), reader, averaged)
         copy_sequences(after, model)
-    except OnnxUniptsError:
+    except (OnnxUniptsError, OSError):
         raise
     except Exception as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise UnsupportedModelError(
-            f"onnxruntime cannot quantise the model ({reason}); leave out --quantize"
+            f"onnxruntime cannot quantise the model ({reason_of(error)}); leave out --quantize"
         ) from error
     zeros = _zeros(before, after)
     if not zeros:

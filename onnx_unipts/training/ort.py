@@ -22,7 +22,7 @@ from onnx_unipts.graph.differentiable import (
     reached_inputs,
     stop_gradients,
 )
-from onnx_unipts.graph.errors import UnsupportedModelError
+from onnx_unipts.graph.errors import UnsupportedModelError, reason_of
 from onnx_unipts.graph.model import is_ort_format, load_model, serialize
 from onnx_unipts.graph.normalization import Normalization
 from onnx_unipts.graph.runtime import onnxruntime
@@ -163,8 +163,9 @@ def build_gradient_graph(
         builder = _compiled().GradientGraphBuilder(serialized, {loss}, set(wanted), loss, options)
         builder.build()
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UnsupportedModelError(f"no gradient graph can be built: {reason}") from error
+        raise UnsupportedModelError(
+            f"no gradient graph can be built: {reason_of(error)}"
+        ) from error
     graph = ir.from_proto(onnx.load_model_from_string(builder.get_model()))
     made = _with_outputs(graph, parameters, loss, normalizations)
     return replace(made, stopped=stopped, partial=tuple(p for p in parameters if p in partial))

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from onnx_unipts.graph.differentiable import without_rounding_errors
-from onnx_unipts.graph.errors import UnsupportedModelError
+from onnx_unipts.graph.errors import UnsupportedModelError, reason_of
 from onnx_unipts.graph.isolation import cause_of_death, end_with
 from onnx_unipts.training.ort import GradientGraph, GradientSession
 
@@ -110,7 +110,7 @@ def _report(
     try:
         sender.send(_errors(graph, feeds))
     except Exception as error:
-        sender.send(str(error).strip().partition("\n")[0] or type(error).__name__)
+        sender.send(reason_of(error))
     finally:
         sender.close()
 
