@@ -123,6 +123,12 @@ def prepare_job(
     _present_randomness(job)
     for text in _without_effect(job):
         job.warn(text)
+    if computed := [weight for weight in weights if weight.reason.startswith("computed by")]:
+        job.warn(
+            f"{len(computed)} of {len(weights)} weights are not in the sparsity: the graph "
+            f"computes them from constants (first {computed[0].name!r}); where a simplifier such "
+            "as onnxsim folds them, simplify the model first"
+        )
     if last_resort:
         operators = ", ".join(sorted({weight.operator for weight in job.pruned}))
         others = "the model has no other weights"

@@ -164,6 +164,10 @@ class _Search:
                 if self._goal.kind == "drop"
                 else "allow a larger file, or give another --format"
             )
+            if nearest["sparsity"] >= HIGHEST_SPARSITY and self._goal.kind != "drop":
+                remedy += (
+                    f"; {HIGHEST_SPARSITY:g} is the highest that is tried, --sparsity takes more"
+                )
             raise TargetMissedError(
                 f"target {self._goal}: missed; at sparsity {nearest['sparsity']:g} it is "
                 f"{self._goal.shown(nearest['measured'])}; {remedy}"

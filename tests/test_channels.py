@@ -521,6 +521,29 @@ def test_by_default_many_channels_go_and_evaluate_counts_what_went_as_zeros(tmp_
     assert any(name in cut for name in stored)
 
 
+@pytest.mark.parametrize("axes", [("rows", "columns"), (None, None)], ids=["named", "open"])
+def test_axes_that_the_graph_leaves_open_stay_open_where_channels_go(
+    axes: tuple[str | None, ...], quick_simplification: None, tmp_path: Path
+):
+    text = """net (float[N,32] x) => (float[N,64] y) {
+        a = Gemm (x, w1, b1) r = Relu (a) y = Gemm (r, w2, b2)
+    }"""
+    tensors = draw(0, w1=(32, 128), b1=(128,), w2=(128, 64), b2=(64,))
+    tensors["w1"][:, :48] *= 1e-3
+    tensors["w2"][:48] *= 1e-3
+    model = network(text, tensors)
+    model.graph.output[0].CopyFrom(
+        onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, axes)
+    )
+    x = np.random.default_rng(0).standard_normal((64, 32)).astype(np.float32)
+    path = saved(model, tmp_path)
+    sparse = api.compress(path, sparsity=0.9, settings=PRUNED, data={"x": x}, jobs=1)
+    assert sparse.output is not None
+    assert sparse.report["dead_channels"]["removed"] >= 48
+    assert sparse.output.stat().st_size < path.stat().st_size / 4  # packed
+    assert onnx.load(sparse.output).graph.output == model.graph.output
+
+
 def test_patterns_that_would_fall_apart_refuse_elimination(tmp_path: Path):
     with pytest.raises(UsageError, match="would break the pattern 2:4"):
         api.compress(

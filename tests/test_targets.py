@@ -8,12 +8,13 @@ from hypothesis import strategies as st
 from onnx import parser
 
 from onnx_unipts.graph.errors import UnsupportedModelError
+from onnx_unipts.graph.model import from_proto
 from onnx_unipts.targets import Target, choose_targets, divergence, expose, log_softmax, softmax
 
 
 def model(signature: str, body: str) -> ir.Model:
-    header = '<ir_version: 8, opset_import: ["" : 17]>\n'
-    return ir.from_proto(parser.parse_model(f"{header} net {signature} {{ {body} }}"))
+    header = '<ir_version: 8, opset_import: ["" : 17, "ai.onnx.ml" : 3]>\n'
+    return from_proto(parser.parse_model(f"{header} net {signature} {{ {body} }}"))
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,72 @@ def model(signature: str, body: str) -> ir.Model:
     ],
 )
 def test_a_target_is_chosen_from_shape_and_producer(signature: str, body: str, expected: Target):
+    assert choose_targets(model(signature, body)) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("signature", "body", "kind"),
+    [
+        ("(float[N,9] x) => (float[N,M] y)", "y = ReduceMax <axes = [1]> (x)", "values"),
+        ("(float[N,9] x) => (float[N,M] y)", "y = Relu (x)", "classes"),
+        ("(float[N,M] x) => (float[N,M] y)", "y = Relu (x)", "classes"),
+        ("(float[N,10] x) => (float[10,N] y)", "y = Transpose (x)", "values"),
+        ("(float[K,10] x) => (float[10,K] y)", "y = Transpose (x)", "values"),
+        ("(float[10,K] x) => (float[10,K] y)", "y = Relu (x)", "classes"),
+        ("(float[N,9] x) => (float[1,9] y)", "y = ReduceMax <axes = [0]> (x)", "classes"),
+    ],
+)
+def test_rows_of_several_numbers_for_each_sample_are_class_scores(
+    signature: str, body: str, kind: str
+):
+    assert choose_targets(model(signature, body)) == [Target("y", "y", kind)]
+
+
+@pytest.mark.parametrize(
+    ("signature", "body", "expected"),
+    [
+        (
+            "(float[N,9] x) => (int64[N] y)",
+            "z = Relu (x) y = ArgMax <axis = 1, keepdims = 0> (z)",
+            Target("y", "z", "classes", 1, inner=True),
+        ),
+        (
+            "(float[N,9] x) => (int32[N] y)",
+            "z = Relu (x) a = ArgMax <axis = 1, keepdims = 0> (z) y = Cast <to = 6> (a)",
+            Target("y", "z", "classes", 1, inner=True),
+        ),
+        (
+            "(float[N,9,4,4] x) => (uint8[N,4,4] y)",
+            "z = Relu (x) a = ArgMax <axis = 1, keepdims = 0> (z) y = Cast <to = 2> (a)",
+            Target("y", "z", "classes", 1, inner=True),
+        ),
+        (
+            "(float[N,9,4] x) => (float[N,3,4] y)",
+            "k = Constant <value_ints = [3]> () z = Relu (x) y, i = TopK <axis = 1> (z, k)",
+            Target("y", "z", "classes", 1, inner=True),
+        ),
+        (
+            "(float[N,9] x) => (bool[N,9] y)",
+            "h = Constant <value_float = 0.5> () z = Relu (x) y = Greater (z, h)",
+            Target("y", "z", "values", inner=True),
+        ),
+        (
+            "(float[N,9] x) => (int64[N] y)",
+            "z = Relu (x) "
+            "y, s = ai.onnx.ml.LinearClassifier <coefficients = [1.0], classlabels_ints = [1]> (z)",
+            Target("y", "z", "values", inner=True),
+        ),
+        (
+            "(float[N,3] x) => (seq(map(int64, float)) y)",
+            "z = Relu (x) y = ai.onnx.ml.ZipMap <classlabels_int64s = [0, 1, 2]> (z)",
+            Target("y", "z", "classes", inner=True),
+        ),
+    ],
+    ids=["ArgMax", "Cast", "map", "TopK", "Greater", "LinearClassifier", "ZipMap"],
+)
+def test_what_an_output_is_made_of_holds_class_scores_where_an_operator_takes_such(
+    signature: str, body: str, expected: Target
+):
     assert choose_targets(model(signature, body)) == [expected]
 
 

@@ -8,7 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 from compression import PRUNABLE, UNTRAINED, compress, floor_of, saved_externally
-from small_networks import CLASSIFIER, classifier, classifier_tensors, images, network, saved
+from small_networks import (
+    CLASSIFIER,
+    classifier,
+    classifier_tensors,
+    images,
+    network,
+    outputs,
+    saved,
+)
 
 from onnx_unipts import api, finish
 from onnx_unipts.graph.errors import OnnxUniptsError, TargetMissedError, UsageError
@@ -57,6 +65,19 @@ def test_two_files_are_compared(tmp_path: Path):
     after = result.report["fidelity"]["after_recovery"]
     assert document["fidelity"]["sparse"]["divergence"] == pytest.approx(after["divergence"])
     assert document["sparsity"]["zeros"] == floor_of(0.8, PRUNABLE)
+
+
+def test_two_files_that_answer_with_a_class_are_compared_by_its_scores(tmp_path: Path):
+    text = CLASSIFIER.replace("float[N,4] y", "int64[N] y").replace("y = Gemm", "z = Gemm")
+    text = text.replace("w3, b3)", "w3, b3) y = ArgMax <axis = 1, keepdims = 0> (z)")
+    result = compress(network(text, classifier_tensors()), tmp_path, UNTRAINED)
+    assert result.output is not None
+    data = {"x": images(), "labels": np.zeros(48, np.int64)}
+    document = api.evaluate(tmp_path / "m.onnx", result.output, data=data)
+    after = result.report["fidelity"]["after_recovery"]
+    assert document["fidelity"]["sparse"]["divergence"] == pytest.approx(after["divergence"])
+    (answers,) = outputs(result.output, {"x": images()})
+    assert document["accuracy"]["sparse"] == (answers == 0).mean()
 
 
 def test_files_of_different_signatures_are_not_compared(tmp_path: Path):

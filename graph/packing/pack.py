@@ -9,6 +9,8 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.graph.errors import UnsupportedModelError
+from onnx_unipts.graph.model.proto import to_proto
+from onnx_unipts.graph.model.size import fits_one_file
 from onnx_unipts.graph.packing.decoder import Step
 from onnx_unipts.graph.packing.encoding import ENCODINGS, Parts, is_stored
 from onnx_unipts.graph.packing.storage import is_typed, make_tensor
@@ -87,7 +89,8 @@ def check_packable(model: ir.Model) -> None:
 def pack(model: ir.Model, how: str = "delta8", *, half: bool = False) -> Packing:
     """Pack the weights of the main graph of ``model`` that get smaller by it, in place.
 
-    ``how`` is the name of an encoding, or ``smallest`` for the best of all per weight; where an
+    ``how`` is the name of an encoding, or ``smallest`` for the best of all per weight, or one of
+    them for all where that makes a smaller file, as happens for small models; where an
     encoding does not apply to a weight, delta8 stands in. With ``half``, values of weights of two
     axes and more are stored as float16. The graph computes the same weights under the same names,
     bit for bit but for ``half``; runtimes do so once, when they load it.
@@ -96,14 +99,41 @@ def pack(model: ir.Model, how: str = "delta8", *, half: bool = False) -> Packing
     an unknown ``how``.
     """
     check_packable(model)
-    kinds = list(ENCODINGS) if how == SMALLEST else list(dict.fromkeys([how, "delta8"]))
-    for kind in kinds:
-        ENCODINGS[kind]
+    if how != SMALLEST:
+        ENCODINGS[how]
+        return _pack(model, _alone(how), half)
+    ways = [_Way(tuple(ENCODINGS), best=True), *map(_alone, ENCODINGS)]
+    if fits_one_file(model):
+        # What several weights share counts for none of them, and may be what makes the difference.
+        ways.sort(key=lambda way: _bytes_packed(model, way, half))
+    return _pack(model, ways[0], half)
+
+
+@dataclass(frozen=True)
+class _Way:
+    """How weights are packed: by the ``best`` of ``kinds`` each, or by the first that helps."""
+
+    kinds: tuple[str, ...]
+    best: bool = False
+
+
+def _alone(kind: str) -> _Way:
+    return _Way(tuple(dict.fromkeys([kind, "delta8"])))
+
+
+def _bytes_packed(model: ir.Model, way: _Way, half: bool) -> int:
+    copy = model.clone()
+    _pack(copy, way, half)
+    size: int = to_proto(copy).ByteSize()
+    return size
+
+
+def _pack(model: ir.Model, way: _Way, half: bool) -> Packing:
     writer = _Writer(model)
     result = Packing()
     least = max(LEAST_GAIN, _stored_bytes(model.graph) // LEAST_SHARE)
     for value in _initializers(model.graph):
-        plan = _plan(value, value.const_value, kinds, how == SMALLEST, half, least, result)
+        plan = _plan(value, value.const_value, way, half, least, result)
         if plan is not None:
             writer.pack_initializer(value, *plan)
     for node in [n for n in model.graph if n.op_type == "Constant" and n.domain in ("", "ai.onnx")]:
@@ -112,7 +142,7 @@ def pack(model: ir.Model, how: str = "delta8", *, half: bool = False) -> Packing
             continue
         value = node.outputs[0]
         tensor = attribute.as_tensor()
-        plan = _plan(value, tensor, kinds, how == SMALLEST, half, least, result)
+        plan = _plan(value, tensor, way, half, least, result)
         if plan is not None:
             writer.pack_constant(node, *plan)
     writer.finish()
@@ -131,8 +161,7 @@ def _stored_bytes(graph: ir.Graph) -> int:
 def _plan(
     value: ir.Value,
     tensor: ir.TensorProtocol | None,
-    kinds: Iterable[str],
-    smallest: bool,
+    way: _Way,
     half: bool,
     least: int,
     result: Packing,
@@ -156,12 +185,12 @@ def _plan(
         return None
     best: tuple[Form, Parts] | None = None
     most = array.nbytes - least
-    for kind in (*kinds, HALF):
+    for kind in (*way.kinds, HALF):
         made = encoded(kind, array, half)
         if made is None or (size := _cost(*made)) > most:
             continue
         best, most = made, size - 1
-        if not smallest and kind != HALF:
+        if not way.best and kind != HALF:
             break
     if best is None:
         result.dense[name] = "packing would make it hardly smaller"

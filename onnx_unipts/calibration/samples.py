@@ -59,7 +59,7 @@ def check_samples(arrays: Mapping[str, Any], signature: Sequence[InputSpec], whe
         _check_finite(array, spec, where)
         _check_table(array, spec, where)
         inputs[spec.name] = array
-    count = _count(inputs, where)
+    count = _count(inputs, signature, where)
     wants_labels = LABELS in arrays and all(spec.name != LABELS for spec in signature)
     labels = _labels(arrays[LABELS], count, where) if wants_labels else None
     return Samples(inputs, labels, tuple(warnings))
@@ -203,10 +203,13 @@ def _is_floating(dtype: np.dtype) -> bool:
 
 
 def _check_shape(array: np.ndarray, spec: InputSpec, where: str) -> None:
-    expected = ("N", *spec.sample_shape)
+    expected = _fed(spec)
     what = f"{where}: input {spec.name!r} has shape {list(array.shape)}, expected {_axes(expected)}"
     if _fits(array.shape, spec.sample_shape):
-        raise UsageError(f"{what}: the batch axis is missing, add it with array[None]")
+        raise UsageError(
+            f"{what}: the batch axis is missing; if it is one sample, add it with array[None], "
+            "and if samples run along another axis, bring that to the front with np.moveaxis"
+        )
     if array.ndim != len(expected):
         raise UsageError(f"{what}: {array.ndim} axes instead of {len(expected)}")
     if _fits(array.shape[1:], spec.sample_shape):
@@ -264,15 +267,35 @@ def _first_not_finite(array: np.ndarray) -> int | None:
     return None
 
 
-def _count(inputs: Mapping[str, np.ndarray], where: str) -> int:
+def _count(inputs: Mapping[str, np.ndarray], signature: Sequence[InputSpec], where: str) -> int:
     counts = {name: len(array) for name, array in inputs.items()}
     if len(set(counts.values())) > 1:
         found = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise UsageError(f"{where}: the inputs differ in their number of samples ({found})")
+        most = max(counts.values())
+        spec = next(spec for spec in signature if counts[spec.name] < most)
+        raise UsageError(
+            f"{where}: the inputs differ in their number of samples ({found}); the first axis of "
+            f"every array runs over them, so that {spec.name!r} has to be {_axes(_fed(spec))} for "
+            f"N samples{_moved_hint(inputs[spec.name], spec, most)}"
+        )
     count = next(iter(counts.values()))
     if count == 0:
         raise UsageError(f"{where}: no samples, the first axis has length 0")
     return count
+
+
+def _fed(spec: InputSpec) -> tuple[Dimension, ...]:
+    """Return the shape of an array for ``spec``: what else is called as the batch is another."""
+    return ("N", *("?" if axis == "N" else axis for axis in spec.sample_shape))
+
+
+def _moved_hint(array: np.ndarray, spec: InputSpec, count: int) -> str:
+    """Say how the samples of ``array`` come first, where they run along another axis."""
+    for axis in range(1, array.ndim):
+        moved = np.moveaxis(array, axis, 0).shape
+        if array.shape[axis] == count and _fits(moved[1:], spec.sample_shape):
+            return f", as np.moveaxis(array, {axis}, 0) is"
+    return ""
 
 
 def _labels(values: Any, count: int, where: str) -> np.ndarray:

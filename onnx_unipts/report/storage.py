@@ -10,7 +10,7 @@ from onnx_unipts.report.document import Report
 from onnx_unipts.report.layers import LayerSparsity
 
 if TYPE_CHECKING:
-    from onnx_unipts.export import Written
+    from onnx_unipts.export import Storage, Written
     from onnx_unipts.export.qdq import Quantized
     from onnx_unipts.graph.prunable import PrunableWeight
 
@@ -27,13 +27,14 @@ def storage_facts(
     import onnx_ir as ir
 
     sizes = {weight.key: ir.DataType[weight.dtype].itemsize for weight in weights}
-    quantized = written.storage.quantize is not None
+    shapes = {} if report.eliminated is None else report.eliminated.shapes
+    cut = {name: math.prod(after) for name, (_, after) in shapes.items()}
     return {
         "format": written.storage.format,
         "pack": written.storage.pack if written.storage.format == "packed" else None,
         "values": written.storage.values,
         "bytes_entropy_bound": entropy_bound(
-            report.model["bytes"], report.layers, sizes, 1 if quantized else None
+            report.model["bytes"], report.layers, sizes, _bytes_of_value(written.storage), cut
         ),
         "files": [str(file) for file in written.files],
         "weights": written.weights,
@@ -45,19 +46,30 @@ def entropy_bound(
     layers: Sequence[LayerSparsity],
     sizes: Mapping[str, float],
     stored: int | None = None,
+    cut: Mapping[str, int] | None = None,
 ) -> int:
     """Return the fewest bytes that a dense file takes once its zeros are stored as such.
 
     Of n weights of b bits each, a share s of them zero, n (H(s) + (1 - s) b) bits, H the binary
     entropy. ``sizes`` are the bytes of an element in the dense file by layer; ``stored`` is what
-    one that is not zero takes afterwards, where that is another.
+    one that is not zero takes afterwards, where that is another, and ``cut`` how many elements are
+    left of tensors that lost channels.
     """
     bound = float(dense_bytes)
     for layer in layers:
         size = sizes[layer.name]
-        kept = (layer.count - layer.zeros) * (stored or size)
-        bound += kept + layer.count * _entropy(layer.sparsity) / 8 - layer.count * size
+        count = (cut or {}).get(layer.name, layer.count)
+        kept = min(layer.count - layer.zeros, count)
+        bits = count * _entropy(1 - kept / count) if count else 0.0
+        bound += kept * (stored or size) + bits / 8 - layer.count * size
     return round(bound)
+
+
+def _bytes_of_value(storage: Storage) -> int | None:
+    """Return what a value takes, None where it is what it takes in the dense file."""
+    if storage.quantize is not None:
+        return 1
+    return 2 if storage.values == "float16" else None
 
 
 def quantization_facts(report: Report, quantized: Quantized | None) -> dict[str, Any]:
