@@ -1,18 +1,12 @@
 """The errors that reach the user: one line each, with the exit code of the command."""
 
-import re
-
 __all__ = [
     "BrokenEnvironmentError",
     "OnnxUniptsError",
     "TargetMissedError",
     "UnsupportedModelError",
     "UsageError",
-    "reason_of",
 ]
-
-# Where in its sources onnxruntime was, which it says before what went wrong.
-PLACE = re.compile(r"/\S+\.(?:cc|h):\d+ .*?(?=\[ONNXRuntimeError\])")
 
 
 class OnnxUniptsError(Exception):
@@ -43,9 +37,3 @@ class TargetMissedError(OnnxUniptsError):
     """The work was done but the asked target was not reached."""
 
     exit_code = 5
-
-
-def reason_of(error: BaseException) -> str:
-    """Return what ``error`` says in one line: its first, or its type where it says nothing."""
-    said = next(iter(str(error).strip().splitlines()), "")
-    return PLACE.sub("", said) or type(error).__name__

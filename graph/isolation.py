@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import IO, Any, ParamSpec, TypeVar
 
-from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError, reason_of
+from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError
+from onnx_unipts.graph.reason import reason_of
 
 __all__ = ["cause_of_death", "end_with", "isolated"]
 

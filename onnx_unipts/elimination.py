@@ -12,8 +12,9 @@ from onnx_unipts.evaluation import run_samples
 from onnx_unipts.graph.channels import Elimination, eliminate_dead_channels
 from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.equivalence import relative_difference
-from onnx_unipts.graph.errors import OnnxUniptsError, reason_of
+from onnx_unipts.graph.errors import OnnxUniptsError
 from onnx_unipts.graph.model import serialize
+from onnx_unipts.graph.reason import reason_of
 from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.job import Job
 from onnx_unipts.training.ort import inference_session

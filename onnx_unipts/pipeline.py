@@ -18,10 +18,11 @@ from onnx_unipts.allocation.prescribed import allocate_rest
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.criteria import CRITERIA, Evidence
 from onnx_unipts.finish import Finished, finish, finish_untrained
-from onnx_unipts.graph.errors import UnsupportedModelError, reason_of
+from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import fits_one_file, read_tensors, write_lazily
 from onnx_unipts.graph.prunable import PrunableWeight
+from onnx_unipts.graph.reason import reason_of
 from onnx_unipts.job import Job
 from onnx_unipts.memory import give_back
 from onnx_unipts.patterns.masking import Masking, Scores

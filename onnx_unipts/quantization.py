@@ -11,8 +11,9 @@ from onnx_unipts.evaluation import batching_for
 from onnx_unipts.export.qdq import Quantized, quantize
 from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.dynamic_batch import Batching
-from onnx_unipts.graph.errors import UnsupportedModelError, reason_of
+from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.model import fits_one_file, serialize
+from onnx_unipts.graph.reason import reason_of
 from onnx_unipts.job import Job
 from onnx_unipts.student import batches_of
 from onnx_unipts.training.ort import inference_session

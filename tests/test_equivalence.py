@@ -5,7 +5,7 @@ import onnx_ir as ir
 import pytest
 from onnx import parser
 
-from onnx_unipts.graph.equivalence import Equivalence
+from onnx_unipts.graph.equivalence import Equivalence, relative_difference
 from onnx_unipts.graph.model import from_proto
 
 
@@ -34,6 +34,12 @@ def test_rounding_is_no_difference_and_a_change_is_one():
 def test_nan_equals_nan_and_scalars_are_compared(before, after):
     text = "g (float[n,4] x) => (float y) {{y = {}}}"
     assert Equivalence(parse(text.format(before))).objection(parse(text.format(after))) is None
+
+
+def test_no_number_where_one_was_is_a_difference():
+    check = Equivalence(parse("g (float[n,4] x) => (float[n,4] y) {y = Identity (x)}"))
+    rooted = parse("g (float[n,4] x) => (float[n,4] y) {s = Sqrt (x) y = Mul (s, s)}")
+    assert check.objection(rooted) == "output 'y' differs by inf"
 
 
 def test_another_shape_is_a_difference():
@@ -79,3 +85,35 @@ def test_half_precision_is_compared_at_its_own_precision():
     check = Equivalence(half(2))
     assert check.objection(half(2.002)) is None
     assert check.objection(half(2.1))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expected"),
+    [
+        ([1.0, -4.0], [1.0, -4.0], 0),
+        ([1.0, -4.0], [1.1, -4.0], 0.1 / 4),
+        ([1e6, -4e6], [1.1e6, -4e6], 0.1 / 4),
+        ([0.0, 0.0], [1e-9, 0.0], 1e-3),
+        ([1.0, np.inf, -np.inf, np.nan], [1.5, np.inf, -np.inf, np.nan], 0.5),
+        ([np.nan, np.inf], [np.nan, np.inf], 0),
+        ([1.0, -np.inf], [1.0, np.inf], np.inf),
+        ([1.0, np.inf], [1.0, 2.0], np.inf),
+        ([1.0, np.nan], [1.0, 2.0], np.inf),
+        ([1.0, 2.0], [1.0, np.nan], np.inf),
+        ([1.0, 2.0], [1.0, np.inf], np.inf),
+        ([1.0, 2.0], [[1.0, 2.0]], np.inf),
+        ([1.0, 2.0], [1.0], np.inf),
+        ([], [], 0),
+        (np.array([4, 200], np.uint8), np.array([6, 200], np.uint8), 0.01),
+        (np.array([0, 255], np.uint8), np.array([255, 255], np.uint8), 1),
+        ([True, False], [True, True], 1),
+        (["cat", "dog"], ["cat", "dog"], 0),
+        (["cat", "dog"], ["cat", "cow"], np.inf),
+    ],
+    ids=str,
+)
+def test_a_difference_is_relative_to_the_largest_number_and_infinite_where_none_is_one(
+    before, after, expected
+):
+    difference = relative_difference(np.asarray(before), np.asarray(after))
+    assert difference == pytest.approx(expected, rel=1e-6)

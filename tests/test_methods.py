@@ -10,7 +10,7 @@ import onnx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from small_networks import classifier, images, perceptron, saved
+from small_networks import PERCEPTRON, classifier, draw, images, network, perceptron, saved
 
 from onnx_unipts import api, finish, recover
 from onnx_unipts.allocation import ALLOCATORS, Problem
@@ -70,6 +70,32 @@ def test_a_method_runs_on_matrix_products(name: str, tmp_path: Path):
     result = run(name, perceptron(), tmp_path, x)
     zeros = 8 // 2 * 16 + 16 // 2 * 4 if load_recipe(name).pattern == "2:4" else int(0.7 * 224)
     assert zeros_in(result.output, ("w1", "w2")) == zeros
+
+
+@pytest.mark.parametrize("pattern", ["unstructured", "2:4"])
+def test_weights_drawn_at_random_are_none_that_are_zero_already(pattern: str, tmp_path: Path):
+    tensors = draw(0, w1=(16, 32), b1=(32,), w2=(32, 8), b2=(8,))
+    rng = np.random.default_rng(0)
+    for name in ("w1", "w2"):
+        tensors[name][rng.permutation(tensors[name].size).reshape(tensors[name].shape) % 2 == 0] = 0
+    model = network(PERCEPTRON.replace("[N,10]", "[N,16]").replace("[N,4]", "[N,8]"), tensors)
+    result = api.compress(
+        saved(model, tmp_path),
+        recipe="random",
+        sparsity=None if pattern == "2:4" else 0.5,
+        data={"x": rng.standard_normal((48, 16)).astype(np.float32)},
+        settings={"pattern": pattern, "training.epochs": 0},
+        jobs=1,
+        format="dense",
+    )
+    assert result.output is not None
+    written = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(result.output).graph.initializer}
+    for name in ("w1", "w2"):
+        dense, sparse = tensors[name], written[name]
+        np.testing.assert_array_equal(sparse[sparse != 0], dense[sparse != 0])
+        stay = np.count_nonzero(dense.reshape(-1, 4, dense.shape[1]), axis=1)
+        kept = np.minimum(stay, 2).sum() if pattern == "2:4" else dense.size // 2
+        assert np.count_nonzero(sparse) == kept
 
 
 @pytest.mark.parametrize("recovery", ["dynamic", "static-mask"])

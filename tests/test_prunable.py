@@ -148,6 +148,30 @@ def test_recurrent_weights_are_pruned_by_choice():
         find(text, include=["recurent"])
 
 
+@pytest.mark.parametrize(
+    ("signature", "stored", "node", "reason"),
+    [
+        (
+            "(float[n,2,8,8] x) => (float[n,1,8,8] y)",
+            "float[1,2,1,1] w = {1, 2}",
+            "NhwcFusedConv(x, w)",
+            "",
+        ),
+        (
+            "(uint8[n,2,8,8] x) => (uint8[n,1,8,8] y)",
+            "int8[1,2,1,1] w = {1, 2}, float s = {0.1}, uint8 z = {0}, int8 i = {0}",
+            "QLinearConv(x, s, z, w, s, i, s, z)",
+            "quantised",
+        ),
+    ],
+)
+def test_convolutions_of_onnxruntime(signature, stored, node, reason):
+    (weight,) = find(f"g {signature} <{stored}> {{y = com.microsoft.{node}}}").values()
+    assert weight.pruned != bool(reason)
+    assert weight.reason.startswith(reason)
+    assert (weight.out_axis, weight.in_axis) == (0, 1)
+
+
 # Chains
 
 

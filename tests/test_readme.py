@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import runpy
 import shlex
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
 
-from onnx_unipts.cli import INTERRUPTED, main
+from onnx_unipts.cli import BY_SIGNAL, main
 from onnx_unipts.graph import errors
 from onnx_unipts.recipe import list_recipes, load_recipe, parse_settings
 
@@ -121,7 +122,8 @@ def test_search_takes_the_options_that_the_table_lists_but_those_that_are_named(
 
 def test_the_table_of_exit_codes_is_complete():
     raised = {getattr(errors, name).exit_code for name in errors.__all__}
-    assert {int(row[0]) for row in rows("Exit codes")} == raised | {0, INTERRUPTED}
+    signalled = {BY_SIGNAL + n for n in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)}
+    assert {int(row[0]) for row in rows("Exit codes")} == raised | signalled | {0}
 
 
 def test_links_within_the_repository_lead_somewhere():

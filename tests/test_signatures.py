@@ -351,6 +351,45 @@ def test_weights_in_loops_and_branches_are_trained(tmp_path: Path):
     assert fidelity["after_recovery"]["divergence"] < fidelity["before_recovery"]["divergence"]
 
 
+def test_weights_behind_a_loop_that_reads_what_is_computed_outside_are_trained(tmp_path: Path):
+    text = """net (float[N,6] x) => (float[N,4] y) {
+        outside = Tanh (x)
+        largest = ReduceMax <keepdims = 0> (x)
+        times = Cast <to = 7> (largest)
+        z = Loop (times, , x) <body = body (int64 i, bool go, float[N,6] h)
+        => (bool on, float[N,6] n) {
+            on = Identity (go)
+            s = Add (h, outside)
+            n = Tanh (s)
+        }>
+        a = Gemm (z, w1, b1)
+        r = Relu (a)
+        y = Gemm (r, w2, b2)
+    }"""
+    _, result = compressed(network(text, LAYERS), tmp_path)
+    assert zeros(result.output) == 40
+    assert result.report["training"]["steps"] > 0
+    assert result.report["training"]["untrained"] == []
+    assert not any("without training" in text for text in result.report["warnings"])
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("float16", np.float16), ("double", np.float64)])
+def test_weights_of_a_model_that_answers_in_another_type_are_trained(
+    kind: str, dtype: Any, tmp_path: Path
+):
+    number = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    text = VECTOR.replace("float[6] x", "float[N,6] x").replace("float[4] y", f"{kind}[N,4] y")
+    text = text.replace("y = Add (c, b2)", f"z = Add (c, b2) y = Cast <to = {number}> (z)")
+    model = network(text, LAYERS)
+    _, result = compressed(model, tmp_path)
+    assert zeros(result.output) == 40
+    assert result.report["training"]["steps"] > 0
+    assert result.report["training"]["untrained"] == []
+    written = onnx.load(str(result.output))
+    assert written.graph.output == model.graph.output
+    assert run(from_proto(written), {"x": np.ones((2, 6), np.float32)})[0].dtype == dtype
+
+
 def test_where_einsum_has_all_weights_they_are_pruned_and_trained(tmp_path: Path):
     text = """net (float[N,5,6] x) => (float[N,5,4] y) {
         a = Einsum <equation = "bsi,ih->bsh"> (x, w1)

@@ -80,6 +80,20 @@ def test_two_files_that_answer_with_a_class_are_compared_by_its_scores(tmp_path:
     assert document["accuracy"]["sparse"] == (answers == 0).mean()
 
 
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_answers_that_are_ruled_out_in_every_sample_are_no_difference(epochs: int, tmp_path: Path):
+    text = CLASSIFIER.replace("y = Gemm", "z = Gemm").replace(
+        "w3, b3)", "w3, b3) likely = Greater (z, zero) y = Where (likely, z, never)"
+    )
+    limits = {"zero": np.float32(0), "never": np.float32(-np.inf)}
+    model = network(text, classifier_tensors() | limits)
+    result = compress(model, tmp_path, UNTRAINED | {"training.epochs": epochs})
+    assert result.output is not None
+    assert result.report["sparsity"]["zeros"] == floor_of(0.8, PRUNABLE)
+    (y,) = outputs(result.output, {"x": images()})
+    assert np.isneginf(y).any(axis=1).all()
+
+
 def test_files_of_different_signatures_are_not_compared(tmp_path: Path):
     other_outputs = network(
         CLASSIFIER.replace("y)", "q)").replace("y =", "q ="), classifier_tensors()

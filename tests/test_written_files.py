@@ -135,6 +135,23 @@ def test_facts_of_initializers_are_kept(tmp_path: Path):
     assert [(prop.key, prop.value) for prop in kept["w1"]] == [("kind", "parameter")]
 
 
+def test_facts_of_weights_that_are_pruned_and_trained_are_kept(tmp_path: Path):
+    model = classifier()
+    for tensor in model.graph.initializer:
+        tensor.metadata_props.add(key="of", value=tensor.name)
+        tensor.doc_string = f"the {tensor.name} of somebody"
+    sparse = compress(model, tmp_path).output
+    assert sparse is not None
+    for before, after in zip(
+        model.graph.initializer, onnx.load(sparse).graph.initializer, strict=True
+    ):
+        assert after.raw_data != before.raw_data
+        assert (after.metadata_props, after.doc_string) == (
+            before.metadata_props,
+            before.doc_string,
+        )
+
+
 @pytest.mark.skipif(os.name != "posix", reason="of POSIX systems")
 def test_links_and_modes_stay(tmp_path: Path):
     real, link = tmp_path / "real", tmp_path / "link"

@@ -9,7 +9,7 @@ import onnx
 import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from onnx_unipts.graph.errors import UnsupportedModelError, reason_of
+from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.model.mapping import map_external_data
 from onnx_unipts.graph.model.proto import from_proto
 from onnx_unipts.graph.model.scopes import iterate_scopes
@@ -17,6 +17,7 @@ from onnx_unipts.graph.model.size import PROTOBUF_LIMIT
 from onnx_unipts.graph.model.tensors import stored_tensors
 from onnx_unipts.graph.nodes import values_read
 from onnx_unipts.graph.packing import unpack
+from onnx_unipts.graph.reason import reason_of
 from onnx_unipts.graph.sequence_inputs import spread_sequences
 
 __all__ = ["is_ort_format", "load_model"]

@@ -16,9 +16,10 @@ from onnx_unipts.export.choice import required_operators
 from onnx_unipts.export.sparse_initializer import mark_sparse, require_one_file
 from onnx_unipts.export.storage import FORMATS, Storage, Written
 from onnx_unipts.graph.cleanup import runnable
-from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError, UsageError, reason_of
+from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError, UsageError
 from onnx_unipts.graph.model import to_bytes
 from onnx_unipts.graph.normalization_folding import fold_normalizations
+from onnx_unipts.graph.reason import reason_of
 from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.graph.sequence_inputs import holds_sequences
 from onnx_unipts.output_file import atomic_path

@@ -15,10 +15,11 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from onnx_unipts.graph.cleanup import runnable
-from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError, reason_of
+from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError
 from onnx_unipts.graph.model import fits_one_file, from_proto, stored_tensors, to_proto
 from onnx_unipts.graph.normalization_folding import fold_normalizations
 from onnx_unipts.graph.opset_conversion import convert_opset
+from onnx_unipts.graph.reason import reason_of
 from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.graph.sequence_inputs import copy_sequences
 

@@ -22,9 +22,10 @@ from onnx_unipts.graph.differentiable import (
     reached_inputs,
     stop_gradients,
 )
-from onnx_unipts.graph.errors import UnsupportedModelError, reason_of
+from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.model import is_ort_format, load_model, serialize
 from onnx_unipts.graph.normalization import Normalization
+from onnx_unipts.graph.reason import reason_of
 from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.targets import Target, with_measured
 from onnx_unipts.training.gradient_graph import simplify_gradients

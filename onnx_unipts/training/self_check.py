@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 
 from onnx_unipts.graph.differentiable import without_rounding_errors
-from onnx_unipts.graph.errors import UnsupportedModelError, reason_of
+from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.isolation import cause_of_death, end_with
+from onnx_unipts.graph.reason import reason_of
 from onnx_unipts.training.ort import GradientGraph, GradientSession
 
 __all__ = ["Check", "check_gradients"]
