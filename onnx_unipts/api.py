@@ -37,6 +37,7 @@ from onnx_unipts.graph.model import load_model
 from onnx_unipts.graph.prunable import find_prunable, with_last_resort
 from onnx_unipts.graph.sequence_inputs import declared_inputs
 from onnx_unipts.job import Job
+from onnx_unipts.linear_algebra import on_one_thread
 from onnx_unipts.output_file import (
     atomic_path,
     check_apart,
@@ -146,7 +147,7 @@ def compress(
     if dry_run:
         return _planned(job, directory)
     before = time.monotonic() - began
-    with _opened(job, directory, resume) as run:
+    with _opened(job, directory, resume) as run, on_one_thread():
         if prepared_by is not None:
             run.inherit(PREPARATION, prepared_by, differing=NOT_OF_PREPARATION)
         facts, figures = finished_report(job, run_compression(job, run))
@@ -193,7 +194,7 @@ def search(
     if dry_run:
         return _planned(job, directory, searching=True)
     before = time.monotonic() - began
-    with _opened(job, directory, resume) as run:
+    with _opened(job, directory, resume) as run, on_one_thread():
         found = run_search(job, run)
         allocation = run.read_json("allocation.json")
         total = before + run.times.seconds("total")

@@ -38,6 +38,7 @@ LIBRARIES = (
     "pyyaml",
     "jinja2",
     "joblib",
+    "threadpoolctl",
     "click",
     "rich",
 )

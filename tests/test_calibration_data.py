@@ -47,3 +47,22 @@ class TestCalibrationData:
         require_batch(self.data, 10)
         with refused(r"found 10 samples .* batch takes 11.* --batch-size 10 or smaller"):
             require_batch(self.data, 11)
+
+    def test_the_fingerprint_is_that_of_samples_and_labels(self) -> None:
+        x, labels = np.arange(40, dtype=np.float32).reshape(10, 4), np.arange(10)
+        changed, relabelled = x.copy(), labels.copy()
+        changed[7, 2] += 1e-3
+        relabelled[3] = 0
+        everything = np.arange(10)
+        same = load_calibration_data({"x": x.copy(), "labels": labels.copy()}, VECTORS)
+        others = [
+            load_calibration_data({"x": x, "labels": relabelled}, VECTORS),
+            load_calibration_data({"x": changed, "labels": labels}, VECTORS),
+            load_calibration_data({"x": x}, VECTORS),
+            same.subset(everything[::-1]),
+            same.subset(everything[:9]),
+        ]
+        assert self.data.fingerprint["samples"] == 10
+        assert same.fingerprint == same.subset(everything).fingerprint == self.data.fingerprint
+        hashes = {data.fingerprint["sha256"] for data in (self.data, *others)}
+        assert len(hashes) == 6

@@ -350,6 +350,7 @@ def test_help_imports_neither_numpy_nor_a_runtime():
         (["--sparsity", "0.9", "--input-shape", "image:3,a"], "--input-shape 'image:3,a'"),
         (["--sparsity", "0.9", "--format", "nonesuch"], "'nonesuch'"),
         (["--sparsity", "0.9", "--jobs", "0"], "'--jobs'"),
+        (["--sparsity", "0.9", "--jobs", "1000000"], "jobs is 1000000; allowed: 1 to "),
         (["--sparsety", "0.9"], "No such option '--sparsety'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",

@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_networks import (
     CLASSIFIER,
+    NORMALIZED,
     PERCEPTRON,
     classifier,
     classifier_tensors,
@@ -202,6 +203,23 @@ def test_odd_models_are_compressed_to_the_target(name: str, tmp_path: Path):
     pruned = ("w1", "w2", "w3")
     already = zeros_in(tmp_path / "m.onnx", *pruned)
     assert zeros_in(result.output, *pruned) == max(floor_of(0.8, PRUNABLE), already)
+
+
+def test_a_model_whose_equal_tensors_are_one_is_trained(tmp_path: Path):
+    text = NORMALIZED.replace("s1, b1, m1, v1", "ones, zeros, zeros, ones")
+    text = text.replace("s2, b2, m2, v2", "ones, zeros, nothing, alike").replace(
+        "c2 = Conv", "nothing = Identity (zeros) alike = Identity (ones) c2 = Conv"
+    )
+    tensors = {n: t for n, t in classifier_tensors().items() if n not in ("b1", "b2")}
+    tensors |= {"ones": np.ones(8, np.float32), "zeros": np.zeros(8, np.float32)}
+    result = compress(network(text, tensors), tmp_path)
+    assert result.output is not None
+    assert result.report["training"]["steps"] > 0
+    assert not any("without training" in warning for warning in result.report["warnings"])
+    assert zeros_in(result.output, "w1", "w2", "w3") == floor_of(0.8, PRUNABLE)
+    after = initializers(result.output)
+    for name in ("ones", "zeros"):
+        np.testing.assert_array_equal(after[name], tensors[name])
 
 
 @pytest.mark.parametrize("normalised", [False, True])

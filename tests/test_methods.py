@@ -89,7 +89,9 @@ def test_weights_drawn_at_random_are_none_that_are_zero_already(pattern: str, tm
         format="dense",
     )
     assert result.output is not None
-    written = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(result.output).graph.initializer}
+    written = {
+        t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(result.output).graph.initializer
+    }
     for name in ("w1", "w2"):
         dense, sparse = tensors[name], written[name]
         np.testing.assert_array_equal(sparse[sparse != 0], dense[sparse != 0])

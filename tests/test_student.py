@@ -294,6 +294,27 @@ def test_normalisations_of_the_export_are_used_and_none_is_added(built: Callable
     assert {"s1", "b1", "s2", "b2"} < set(student.trained)
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("ones, zeros, zeros, ones", "ones, zeros, zeros, ones"),
+        ("ones, b1, m1, v1", "s2, b2, m2, alike"),
+        ("s1, b1, zeros, v1", "s2, zeros, m2, v2"),
+    ],
+    ids=["all of both", "the scale of one, the variance of another", "a bias and a mean"],
+)
+def test_what_is_trained_in_one_normalisation_and_measured_in_another_stays(
+    first: str, second: str, tmp_path: Path
+):
+    """Exporters merge equal tensors, and pass the one that is left on."""
+    text = NORMALIZED.replace("s1, b1, m1, v1", first).replace("s2, b2, m2, v2", second)
+    text = text.replace("c2 = Conv", "alike = Identity (ones) c2 = Conv")
+    tensors = {t.name: onnx.numpy_helper.to_array(t) for t in normalized().graph.initializer}
+    tensors |= {"ones": np.ones(8, np.float32), "zeros": np.zeros(8, np.float32)}
+    student = student_of(saved(network(text, tensors), tmp_path))
+    assert set(student.tensors) == set(student.trained) == {"w1", "w2", "w3", "b3"}
+
+
 def test_the_bias_of_an_excluded_layer_is_left_alone(tmp_path: Path):
     path = saved(classifier(), tmp_path)
     student = build_student(load_model(path), ["w1", "w3"], data_of(path), Training())
@@ -362,6 +383,20 @@ def test_no_weight_is_lost_to_half_precision(built: Callable[..., Built], tmp_pa
     model = load_model(path)
     write_back(student, model, tensors)
     assert np.count_nonzero(read_tensors(model, ["w3"])["w3"]) == tensors["w3"].size
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_half_precision_would_lose_becomes_the_least_that_it_holds(
+    sign: int, built: Callable[..., Built]
+):
+    path, student = built("half precision")
+    tiny = np.float32(sign * 1e-12) * np.abs(student.tensors["w3"])
+    tiny[0] = 0
+    model = load_model(path)
+    write_back(student, model, student.tensors | {"w3": tiny})
+    written = read_tensors(model, ["w3"])["w3"]
+    assert not written[0].any()
+    assert (written[1:] == sign * np.finfo(np.float16).smallest_subnormal).all()
 
 
 def test_an_added_bias_gets_a_name_that_is_free(tmp_path: Path):

@@ -27,6 +27,8 @@ MODEL = Path(__file__).parents[1] / "examples" / "digits" / "digits.onnx"
         (lambda: onnx_unipts.compress(MODEL, recipe={}), "the recipe is a dict; allowed: a name"),  # type: ignore[arg-type]
         (lambda: onnx_unipts.compress(MODEL, jobs=0), "jobs is 0; allowed: an integer"),
         (lambda: onnx_unipts.compress(MODEL, jobs="2"), "jobs is '2'"),  # type: ignore[arg-type]
+        (lambda: onnx_unipts.compress(MODEL, jobs=10**6), "jobs is 1000000; allowed: 1 to "),
+        (lambda: onnx_unipts.evaluate(MODEL, MODEL, jobs=10**6), "; cores here: "),
         (lambda: onnx_unipts.compress_to(MODEL, 0.01), "target is 0.01; allowed: text"),  # type: ignore[arg-type]
         (lambda: onnx_unipts.benchmark(MODEL, MODEL, threads=-1), "threads is -1"),
         (lambda: onnx_unipts.benchmark(MODEL, MODEL, batch_size=0), "batch_size is 0"),
