@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import IO, Any, ParamSpec, TypeVar
 
-from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError
+from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError, UsageError
 from onnx_unipts.graph.reason import reason_of
 
 __all__ = ["cause_of_death", "end_with", "isolated"]
@@ -49,6 +49,11 @@ def isolated(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """
     if sys.platform != "linux":
         return _translated(function, *args, **kwargs)
+    if multiprocessing.current_process().daemon:
+        raise UsageError(
+            "a daemonic process, such as multiprocessing.Pool starts, cannot start the helpers "
+            "of a run; use concurrent.futures.ProcessPoolExecutor"
+        )
     with _shared_file() as shared:
         result, error = _answered(shared.fileno(), function, args, kwargs)
     if error is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from onnx_unipts.arguments import ModelPath, cores_of, model_path
+from onnx_unipts.arguments import ModelPath, at_least, check_kinds, cores_of, model_path
 from onnx_unipts.calibration import (
     Preprocessing,
     input_signature,
@@ -122,6 +122,7 @@ def compress(
     each with one clear line.
     """
     command = command or call_text(compress, locals())
+    check_kinds(locals())
     began = time.monotonic()
     model = model_path(model)
     output = default_output(model, format) if output is None else Path(output)
@@ -185,6 +186,7 @@ def search(
     The arguments are those of `compress`, which goes on from here with ``resume=True``.
     """
     command = command or call_text(search, locals())
+    check_kinds(locals())
     began = time.monotonic()
     job, directory = _prepare(
         model, sparsity, output, data, None, recipe, settings, preprocessing, input_shapes,
@@ -222,6 +224,10 @@ def evaluate(
 ) -> dict[str, Any]:
     """Compare the model files ``dense`` and ``sparse`` on ``data``; return the document of it."""
     check_training_runtime()
+    check_kinds({"input_shapes": input_shapes})
+    at_least(0, "seed", seed)
+    if num_samples is not None:
+        at_least(1, "num_samples", num_samples)
     cores = cores_of(jobs)
     dense, sparse = model_path(dense), model_path(sparse)
     model, other = load_model(dense), load_model(sparse)

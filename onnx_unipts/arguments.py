@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,12 @@ from typing import Any
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.training.trainer import available_cores
 
-__all__ = ["ModelPath", "at_least", "cores_of", "model_path"]
+__all__ = ["ModelPath", "at_least", "check_kinds", "cores_of", "model_path", "threads_of"]
 
 ModelPath = str | os.PathLike[str]
 
-# Each is a thread of every session.
-MOST_JOBS = 256
+MOST_THREADS = 256
+PATHS = ("allocation", "output", "prepared_by", "report", "run_dir", "save_recipe")
 
 
 def model_path(model: Any) -> Path:
@@ -30,13 +31,44 @@ def model_path(model: Any) -> Path:
 
 def cores_of(jobs: Any) -> int:
     """Return how many cores to use: ``jobs``, all of them if it is None. Raises `UsageError`."""
+    return available_cores() if jobs is None else threads_of("jobs", jobs)
+
+
+def threads_of(name: str, value: Any) -> int:
+    """Return the number of threads that the argument ``name`` asks for. Raises `UsageError`."""
     there = available_cores()
-    if jobs is None:
-        return there
-    most = max(MOST_JOBS, there)
-    if at_least(1, "jobs", jobs) > most:
-        raise UsageError(f"jobs is {jobs}; allowed: 1 to {most}; cores here: {there}")
-    return int(jobs)
+    most = max(MOST_THREADS, there)
+    if at_least(1, name, value) > most:
+        raise UsageError(f"{name} is {value}; allowed: 1 to {most}; cores here: {there}")
+    return int(value)
+
+
+def check_kinds(given: Mapping[str, Any]) -> None:
+    """Raise `UsageError` for an argument, by its name in ``given``, of another kind than it has."""
+    for name in PATHS:
+        path = given.get(name)
+        if path is not None and not isinstance(path, str | os.PathLike):
+            raise UsageError(f"{name} is {path!r}; allowed: a path")
+    for name in ("on_generation", "on_epoch"):
+        called = given.get(name)
+        if called is not None and not callable(called):
+            raise UsageError(f"{name} is {called!r}; allowed: a function of one argument")
+    for name in ("format", "pack", "values", "quantize"):
+        text = given.get(name)
+        if text is not None and not isinstance(text, str):
+            raise UsageError(f"{name} is {text!r}; allowed: text")
+    shapes = given.get("input_shapes") or {}
+    if not isinstance(shapes, Mapping) or not all(map(_is_shape, shapes.values())):
+        raise UsageError(
+            f"input_shapes is {shapes!r}; allowed: a dict of whole numbers by input, such as "
+            "{'image': (1, 3, 224, 224)}"
+        )
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(
+        isinstance(axis, Integral) and not isinstance(axis, bool) for axis in value
+    )
 
 
 def at_least(least: float, name: str, value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from onnx_unipts.arguments import ModelPath, at_least, model_path
+from onnx_unipts.arguments import ModelPath, at_least, check_kinds, model_path, threads_of
 from onnx_unipts.calibration import (
     InputSpec,
     Preprocessing,
@@ -58,7 +58,8 @@ def benchmark(
     """
     check_training_runtime()
     dense, sparse = model_path(dense), model_path(sparse)
-    at_least(1, "threads", threads)
+    threads_of("threads", threads)
+    check_kinds({"input_shapes": input_shapes})
     at_least(1, "batch_size", batch_size)
     at_least(MOST_BRIEF, "seconds", seconds)
     model = load_model(dense)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from onnx_unipts.arguments import ModelPath, model_path
+from onnx_unipts.arguments import ModelPath, check_kinds, model_path
 from onnx_unipts.export.storage import Storage
 from onnx_unipts.external_data import data_files
 from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError
@@ -44,6 +44,7 @@ def pack(
     Raises `UsageError` for the output or the choices, `UnsupportedModelError` for a model that
     cannot be read, is damaged, or of an opset below 11.
     """
+    check_kinds(locals())
     storage = Storage("packed", pack, values)
     source, target = _paths(model, output, "packed")
     loaded = load_model(source, unpacked=False)
@@ -103,6 +104,7 @@ def unpack(model: ModelPath, output: ModelPath | None = None) -> dict[str, Any]:
 
 
 def _paths(model: ModelPath, output: ModelPath | None, word: str) -> tuple[Path, Path]:
+    check_kinds({"output": output})
     source = model_path(model)
     target = Path(output) if output is not None else source.with_name(f"{source.stem}.{word}.onnx")
     return source, check_output_file(target, "--output", source if source.is_file() else None)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
 
 from onnx_unipts.allocation.file import target_in
-from onnx_unipts.api import Result, compress
-from onnx_unipts.arguments import ModelPath, model_path
+from onnx_unipts.api import Result, compress, pattern_of
+from onnx_unipts.arguments import ModelPath, check_kinds, model_path
 from onnx_unipts.export import default_output
 from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.patterns import Pattern
 from onnx_unipts.recipe import Recipe, load_recipe
 
 __all__ = ["finetune"]
@@ -31,6 +33,7 @@ def finetune(
     the sparsity is the one that it was found for. The further arguments are those of
     `onnx_unipts.compress`. Raises `UsageError` where there is no allocation.
     """
+    check_kinds(locals())
     model = model_path(model)
     output = default_output(model, options.get("format")) if output is None else Path(output)
     directory = output.with_suffix(".run") if run_dir is None else Path(run_dir)
@@ -42,8 +45,19 @@ def finetune(
         )
     chosen = load_recipe(recipe)
     if options.get("sparsity") is None and chosen.sparsity is None:
-        options["sparsity"] = target_in(str(file))
+        options["sparsity"] = _target_of(file, pattern_of(chosen, options.get("settings")))
     settings = {**(options.pop("settings", None) or {}), "allocation.method": str(file)}
     return compress(
         model, output=output, recipe=chosen, run_dir=directory, settings=settings, **options
     )
+
+
+def _target_of(file: Path, pattern: Pattern) -> float:
+    """Return the sparsity that the allocation is for. Raises `UsageError` if ``pattern`` is not."""
+    target, fixed = target_in(str(file)), pattern.fixed_sparsity
+    if fixed is not None and not math.isclose(target, fixed):
+        raise UsageError(
+            f"{file}: an allocation for sparsity {target:g}; the pattern {pattern.name} has "
+            f"{fixed:g}: give one that was found with it, or leave the pattern out"
+        )
+    return target

@@ -13,10 +13,16 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from onnx_unipts.allocation import ALLOCATORS, analytic_allocator, whole_model_allocators
+from onnx_unipts.allocation import (
+    ALLOCATORS,
+    SEARCHES,
+    Problem,
+    analytic_allocator,
+    whole_model_allocators,
+)
 from onnx_unipts.allocation.automatic import AUTO
-from onnx_unipts.allocation.file import check_method, kept_in
-from onnx_unipts.allocation.prescribed import check_prescribed
+from onnx_unipts.allocation.file import check_method
+from onnx_unipts.allocation.prescribed import allocate_rest, check_prescribed
 from onnx_unipts.calibration import (
     CalibrationData,
     Preprocessing,
@@ -28,10 +34,11 @@ from onnx_unipts.calibration import (
 from onnx_unipts.criteria import CRITERIA
 from onnx_unipts.data_check import check_file, value_ranges
 from onnx_unipts.fitness import BACKENDS, FITNESS
+from onnx_unipts.fitness.accuracy import ACCURACY, require_labels
 from onnx_unipts.graph.dynamic_batch import batching_of
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.isolation import isolated
-from onnx_unipts.graph.model import find_nonfinite, load_model
+from onnx_unipts.graph.model import find_nonfinite, load_model, read_tensors
 from onnx_unipts.graph.prunable import (
     PrunableWeight,
     find_prunable,
@@ -119,6 +126,7 @@ def prepare_job(
     )
     _check_prescribed(job)
     _check_losses(job)
+    _check_fitness(job)
     _present_data(job)
     _present_randomness(job)
     for text in _without_effect(job):
@@ -173,7 +181,7 @@ def _check_prescribed(job: Job) -> None:
     check_prescribed(method, job.pattern, counts, job.sparsity, job.prescribed)
     recovery = job.recipe.training.recovery
     if job.allocation_file is not None:
-        kept_in(method)
+        _check_allocation(job)
     if job.allocation_file is not None and RECOVERIES[recovery].allocates:
         raise UsageError(
             f"recovery {recovery} gives every layer its sparsity; leave out the allocation {method}"
@@ -182,6 +190,22 @@ def _check_prescribed(job: Job) -> None:
         raise UsageError(
             f"recovery {recovery} gives every layer its sparsity; leave out --layer-sparsity"
         )
+
+
+def _check_allocation(job: Job) -> None:
+    """Refuse an allocation in a file that is not for these layers and this sparsity."""
+    weights = {w.key: read_tensors(job.dense, [w.key])[w.key] - w.zero for w in job.pruned}
+    problem = Problem(weights, job.sparsity, masking=job.masking)
+    allocate_rest(job.recipe.allocation.method, problem, job.prescribed)
+
+
+def _check_fitness(job: Job) -> None:
+    """Refuse to count right answers where nothing says which are."""
+    method = job.allocator()
+    scored = method in SEARCHES and not SEARCHES[method].layer_by_layer
+    if scored and job.recipe.allocation.search.fitness == ACCURACY:
+        with contextlib.suppress(UnsupportedModelError):
+            require_labels(choose_targets(job.dense), job.data.labels)
 
 
 def _check_losses(job: Job) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_unipts.api import Result, compress, pattern_of
-from onnx_unipts.arguments import ModelPath, model_path
+from onnx_unipts.arguments import ModelPath, check_kinds, model_path
 from onnx_unipts.calibration import rereadable
 from onnx_unipts.call_text import call_text
 from onnx_unipts.export import default_output
@@ -51,6 +51,7 @@ def sweep(
     different sparsities.
     """
     command = command or call_text(sweep, locals())
+    check_kinds(locals())
     sparsities = _checked(sparsities)
     require_free_sparsity(pattern_of(**options), "the sweep")
     options |= {key: rereadable(options.get(key)) for key in ("data", "eval_data")}

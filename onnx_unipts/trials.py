@@ -10,7 +10,7 @@ from typing import Any
 
 from onnx_unipts.api import Result, compress, pattern_of
 from onnx_unipts.approach import HIGHEST_SPARSITY, next_density, next_sparsity
-from onnx_unipts.arguments import ModelPath, model_path
+from onnx_unipts.arguments import ModelPath, check_kinds, model_path
 from onnx_unipts.calibration import rereadable
 from onnx_unipts.call_text import call_text
 from onnx_unipts.export import default_output, required_operators
@@ -68,6 +68,7 @@ def compress_to(
     trial reaches the target.
     """
     command = command or call_text(compress_to, locals())
+    check_kinds(locals())
     if not isinstance(target, str | Goal):
         raise UsageError(f"target is {target!r}; allowed: text such as drop=1% or size=2MB")
     goal = parse_goal(target) if isinstance(target, str) else target
@@ -90,6 +91,11 @@ def compress_to(
         },
         {"data": options.get("data"), "evaluation data": options.get("eval_data")},
     )
+    # Before the run directory is cleared: what is wrong with model, data or settings shows here.
+    unsaved = {key: value for key, value in options.items() if key != "save_recipe"}
+    first = options.get("sparsity") or FIRST_SPARSITY
+    planned = {**unsaved, "sparsity": first, "run_dir": directory, "dry_run": True}
+    compress(model, output=output, command=command, progress=Quiet(), **planned)
     warnings = []
     if goal.kind == "drop" and options.get("eval_data") is None:
         warnings = [TRAINED_ON]

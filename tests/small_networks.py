@@ -97,6 +97,13 @@ def classifier(seed: int = 0) -> onnx.ModelProto:
     return network(CLASSIFIER, classifier_tensors(seed))
 
 
+def balanced(seed: int = 0) -> onnx.ModelProto:
+    """Return `classifier` with other biases: it answers every class about as often to `images`."""
+    tensors = classifier_tensors(seed)
+    (scores,) = outputs(network(CLASSIFIER, tensors), {"x": images(128)})
+    return network(CLASSIFIER, tensors | {"b3": tensors["b3"] - scores.mean(axis=0)})
+
+
 def normalized(seed: int = 0) -> onnx.ModelProto:
     """Return `NORMALIZED` whose running statistics are those of `images`."""
     tensors = classifier_tensors(seed)

@@ -53,16 +53,16 @@ class TestCalibrationData:
         changed, relabelled = x.copy(), labels.copy()
         changed[7, 2] += 1e-3
         relabelled[3] = 0
-        everything = np.arange(10)
+        order = np.arange(10)
         same = load_calibration_data({"x": x.copy(), "labels": labels.copy()}, VECTORS)
         others = [
             load_calibration_data({"x": x, "labels": relabelled}, VECTORS),
             load_calibration_data({"x": changed, "labels": labels}, VECTORS),
             load_calibration_data({"x": x}, VECTORS),
-            same.subset(everything[::-1]),
-            same.subset(everything[:9]),
+            same.subset(order[::-1]),
+            same.subset(order[:9]),
         ]
         assert self.data.fingerprint["samples"] == 10
-        assert same.fingerprint == same.subset(everything).fingerprint == self.data.fingerprint
+        assert same.fingerprint == same.subset(order).fingerprint == self.data.fingerprint
         hashes = {data.fingerprint["sha256"] for data in (self.data, *others)}
         assert len(hashes) == 6

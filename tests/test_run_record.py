@@ -16,9 +16,11 @@ from compression import (
     saved_externally,
     zeros_in,
 )
-from small_networks import classifier, images, outputs, saved
+from small_networks import balanced, classifier, images, outputs, saved
 
 from onnx_unipts import api
+from onnx_unipts.evaluation import Accuracy, Fidelity
+from onnx_unipts.reporting import _harm
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
 
@@ -75,6 +77,43 @@ def test_the_report_says_what_the_written_file_computes(tmp_path: Path):
     assert after["divergence"] == pytest.approx((p * np.log(p / q)).sum(axis=1).mean(), rel=1e-3)
     agreement = (dense.argmax(axis=1) == sparse.argmax(axis=1)).mean()
     assert after["agreement"] == pytest.approx(agreement)
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_a_recovery_that_does_harm_is_warned_of(labelled: bool, tmp_path: Path):
+    noise = np.random.default_rng(0).standard_normal((64, 3, 8, 8)).astype(np.float32)
+    x = images(256, seed=9)
+    (scores,) = outputs(balanced(), {"x": x})
+    measured = {"x": x, "labels": scores.argmax(axis=1)} if labelled else {"x": x}
+    result = compress(balanced(), tmp_path, sparsity=0.3, data={"x": 8 * noise}, eval_data=measured)
+    said = [text for text in result.report["warnings"] if "recovery did harm: " in text]
+    assert len(said) == 1
+    facts = result.report["accuracy" if labelled else "fidelity"]
+    before, after = (facts[f"{stage}_recovery"] for stage in ("before", "after"))
+    if labelled:
+        assert f"accuracy {after:.2%}, without it {before:.2%};" in said[0]
+    else:
+        assert after["divergence"] > 1.5 * before["divergence"]
+
+
+@pytest.mark.parametrize(
+    ("right", "divergences", "expected"),
+    [
+        ((900, 850), (0.1, 0.1), "accuracy 85.00%, without it 90.00%"),
+        ((900, 890), (0.1, 9.0), ""),
+        ((850, 900), (0.1, 9.0), ""),
+        (None, (0.1, 0.2), "divergence 0.2, without it 0.1"),
+        (None, (0.1, 0.14), ""),
+        (None, (0.2, 0.1), ""),
+    ],
+)
+def test_harm_is_what_chance_does_not_explain(
+    right: tuple[int, int] | None, divergences: tuple[float, float], expected: str
+):
+    stages = ("before_recovery", "after_recovery")
+    fidelity = {s: Fidelity(1000, d, None) for s, d in zip(stages, divergences, strict=True)}
+    accuracy = {s: Accuracy(1000, count) for s, count in zip(stages, right or (), strict=False)}
+    assert _harm(fidelity, accuracy) == expected
 
 
 def test_weights_in_a_data_file_stay_in_one_and_count_in_the_sizes(tmp_path: Path):

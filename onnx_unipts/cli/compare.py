@@ -36,13 +36,16 @@ EXAMPLES = examples(
 @show_options
 def compare(run_dirs: tuple[Path, ...], html: Path | None, show: ShowArguments) -> None:
     """Put the runs in RUN_DIR... side by side: results, sparsity by layer, settings that differ."""
-    from onnx_unipts.output_file import check_output_file
+    from onnx_unipts.output_file import check_apart, check_output_file
     from onnx_unipts.report.comparison import compare_runs, comparison_page
-    from onnx_unipts.report.runs import write_page
+    from onnx_unipts.report.runs import check_page_name, write_page
     from onnx_unipts.report.terminal import print_comparison
 
     if html is not None:
         check_output_file(html, "--html")
+        check_page_name(html)
+        pages = {f"page of {each}": each / "report.html" for each in run_dirs}
+        check_apart({"--html": html}, pages)
     comparison = compare_runs(run_dirs)
     if html is not None:
         write_page(html, comparison_page(comparison))

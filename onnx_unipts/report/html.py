@@ -11,6 +11,7 @@ import jinja2
 
 from onnx_unipts.report.plots import Line, histogram_path, line_plot, smoothed
 from onnx_unipts.report.text import (
+    dead_channels_text,
     goal_text,
     latency_note,
     measured_text,
@@ -297,6 +298,8 @@ def _facts(report: Document) -> list[tuple[str, str]]:
     for title, key in (("calibration data", "data"), ("measured on", "measured_on")):
         if report.get(key):
             rows.append((title, str(report[key]["description"])))
+    if (dead := report.get("dead_channels")) and dead.get("dead"):
+        rows.append(("dead channels", dead_channels_text(dead)))
     if search.get("evaluations"):
         rows.append(
             ("search", f"{search['evaluations']:,} candidates on {search['images']:,} samples")

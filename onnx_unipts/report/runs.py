@@ -15,6 +15,7 @@ __all__ = [
     "FIGURES",
     "PAGE",
     "REPORT",
+    "check_page_name",
     "copy_report",
     "read_report",
     "write_page",
@@ -39,6 +40,12 @@ def read_report(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
             f"{path} holds a run that has not ended; go on with compress --resume, then ask again"
         )
     raise UsageError(f"{path} holds no {REPORT}; give the run directory of a compression")
+
+
+def check_page_name(path: Path) -> None:
+    """Raise `UsageError` unless ``path`` has the ending of a page: no model is to become one."""
+    if path.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(f"--html {path}: a page; give a name that ends in .html")
 
 
 def write_report_page(run_dir: str | os.PathLike[str]) -> Path:

@@ -55,7 +55,8 @@ def entropy_bound(
     one that is not zero takes afterwards, where that is another, and ``cut`` how many elements are
     left of tensors that lost channels.
     """
-    bound = float(dense_bytes)
+    # A dense file that is packed itself is smaller than its weights.
+    bound = float(max(dense_bytes, sum(layer.count * sizes[layer.name] for layer in layers)))
     for layer in layers:
         size = sizes[layer.name]
         count = (cut or {}).get(layer.name, layer.count)

@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from onnx_unipts.report.tables import cells, pairs, table_of
-from onnx_unipts.report.text import goal_text, latency_note, time_text
+from onnx_unipts.report.text import dead_channels_text, goal_text, latency_note, time_text
 from onnx_unipts.report.text import number as _number
 from onnx_unipts.report.text import percent as _percent
 from onnx_unipts.report.text import shape_text as _shape
@@ -128,7 +128,7 @@ def fact_table(report: Document, verb: str) -> Table:
         f"{sparsity['zeros']:,} of {sparsity['weights']:,} weights {verb}",
     )
     if (dead := report.get("dead_channels")) and dead.get("dead"):
-        facts.add_row("dead channels", _dead_channels(dead))
+        facts.add_row("dead channels", dead_channels_text(dead))
     for title, key in (("data", "data"), ("measured on", "measured_on")):
         if report.get(key):
             facts.add_row(title, Text(str(report[key]["description"])))
@@ -147,16 +147,6 @@ def fact_table(report: Document, verb: str) -> Table:
     if report.get("output"):
         facts.add_row("written", Text(str(report["output"]["path"])))
     return facts
-
-
-def _dead_channels(dead: Document) -> str:
-    count = f"{dead['dead']:,} of {dead['channels']:,}"
-    if not dead["removed"]:
-        return f"{count}, kept; --eliminate-dead-channels makes the model smaller"
-    return (
-        f"{count}, {dead['removed']:,} removed from {len(dead['tensors'])} tensors; the outputs "
-        "stay the same"
-    )
 
 
 def _search(search: Document) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 __all__ = [
+    "dead_channels_text",
     "goal_text",
     "latency_note",
     "measured_text",
@@ -44,6 +45,17 @@ def size_text(size: int) -> str:
 def measured_text(kind: str, value: float) -> str:
     """Return what a goal of ``kind`` (drop, size, zipped) measures."""
     return percent(value) if kind == "drop" else size_text(int(value))
+
+
+def dead_channels_text(dead: Mapping[str, Any]) -> str:
+    """Return how many channels are dead, and what became of them."""
+    count = f"{dead['dead']:,} of {dead['channels']:,}"
+    if not dead["removed"]:
+        return f"{count}, kept; --eliminate-dead-channels makes the model smaller"
+    return (
+        f"{count}, {dead['removed']:,} removed from {len(dead['tensors'])} tensors; the outputs "
+        "stay the same"
+    )
 
 
 def goal_text(goal: Mapping[str, Any]) -> str:

@@ -1,0 +1,90 @@
+"""A dense model adapts to data to which its answers differ, and is left alone where they do not."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from compression import UNTRAINED, compress, job_of
+from small_networks import (
+    CLASSIFIER,
+    balanced,
+    classifier,
+    classifier_tensors,
+    draw,
+    images,
+    network,
+    prepared,
+)
+
+from onnx_unipts.pipeline import _adapted
+from onnx_unipts.progress import Lines
+from onnx_unipts.training.adaptation import spread_of
+
+pytestmark = pytest.mark.usefixtures("quick_simplification")
+
+
+def scores_at_positions() -> onnx.ModelProto:
+    text = """net (float[N,3,8,8] x) => (float[N,4,8,8] y) {
+        c = Conv (x, w) y = Softmax <axis = 1> (c)
+    }"""
+    return network(text, draw(0, w=(4, 3, 1, 1)))
+
+
+def values() -> onnx.ModelProto:
+    tensors = classifier_tensors()
+    tensors |= {"w3": tensors["w3"][:1], "b3": tensors["b3"][:1]}
+    return network(CLASSIFIER.replace("float[N,4] y", "float[N,1] y"), tensors)
+
+
+@pytest.mark.parametrize(
+    ("make", "samples", "least", "most"),
+    [
+        (classifier, 64, 0, 0),
+        (balanced, 64, 0.9, 1),
+        (scores_at_positions, 64, 0.8, 1),
+        (values, 64, 1, 1),
+        (balanced, 2, 0, 1),
+        (balanced, 1, 0, 0),
+    ],
+    ids=["one class", "all classes", "at every position", "values", "two samples", "one sample"],
+)
+def test_answers_are_spread_from_not_at_all_to_evenly(
+    make: Callable[[], onnx.ModelProto], samples: int, least: float, most: float, tmp_path: Path
+):
+    assert least <= spread_of(*prepared(make(), tmp_path, images(samples))) <= most
+
+
+@pytest.mark.parametrize(
+    ("make", "adapts"),
+    [(balanced, True), (classifier, False)],
+    ids=["all classes", "one class"],
+)
+def test_only_a_model_of_different_answers_adapts(
+    make: Callable[[], onnx.ModelProto], adapts: bool, tmp_path: Path
+):
+    student, _ = prepared(make(), tmp_path, images(64))
+    job = job_of(tmp_path, reconstruction=False, adaptation=3, batch_size=16)
+    tensors = _adapted(job, student)
+    assert tensors.keys() == student.dense.keys()
+    changed = {n for n, tensor in tensors.items() if (tensor != student.dense[n]).any()}
+    settled = {n for norm in student.normalizations for n in (*norm.trained, *norm.statistics)}
+    assert changed == (settled if adapts else set())
+
+
+def test_that_the_dense_model_teaches_as_it_is_is_told(tmp_path: Path):
+    told = io.StringIO()
+    settings = UNTRAINED | {"training.epochs": 1, "training.adaptation": 3}
+    compress(classifier(), tmp_path, settings, progress=Lines(told))
+    assert "teaches as it is: its answers are too much alike to adapt by" in told.getvalue()
+    assert "adaptation" not in told.getvalue()
+
+
+def test_one_answer_that_differs_makes_little_difference(tmp_path: Path):
+    student, data = prepared(balanced(), tmp_path, images(64))
+    student.dense["b3"] = student.dense["b3"] + np.float32([2.5, 0, 0, 0])
+    assert 0 < spread_of(student, data) < 0.25
