@@ -190,7 +190,7 @@ def _translated(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> 
         raise _of_the_system(error) from error
     except Exception as error:
         logger.info("isolated", exc_info=True)
-        raise UnsupportedModelError(f"{type(error).__name__}: {reason_of(error)}"[:300]) from error
+        raise UnsupportedModelError(f"{type(error).__name__}: {reason_of(error)}"[:500]) from error
 
 
 def _of_the_system(error: OSError) -> OnnxUniptsError:

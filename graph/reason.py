@@ -5,7 +5,9 @@ import re
 __all__ = ["reason_of"]
 
 # Where in its sources onnxruntime was, which it says before what went wrong.
-PLACE = re.compile(r"/\S+\.(?:cc|h):\d+ .*?(?=\[ONNXRuntimeError\])")
+PLACE = re.compile(
+    r"/\S+\.(?:cc|h):\d+ (?:.*?(?=\[ONNXRuntimeError\])|[^()]*\([^()]*\) (?:const )?)"
+)
 
 
 def reason_of(error: BaseException) -> str:

@@ -161,7 +161,9 @@ class Job:
         return prescribed_sparsities(self.weights, self.recipe.layer_sparsity)
 
     def warn(self, text: str) -> None:
-        """Tell the user now, and once more in the report."""
+        """Tell the user now, and once more in the report; the same only once."""
+        if text in self.warnings:
+            return
         self.warnings.append(text)
         self.progress.warning(text)
 

@@ -61,6 +61,12 @@ STEPS_OF_FEW = 4
 # Fewer samples than the first, for more weights each than the second, are learned by heart.
 FEW_SAMPLES = 1024
 WEIGHTS_PER_SAMPLE = 1000
+RECURRENT = ("GRU", "LSTM", "RNN")
+KINDS_IN_WORDS = {
+    "classes": "class scores",
+    "probability": "probabilities",
+    "values": "values",
+}
 # Fewer than these say nothing about what a model will meet.
 FEWEST_SAMPLES = 8
 
@@ -129,9 +135,11 @@ def prepare_job(
     _check_fitness(job)
     _present_data(job)
     _present_randomness(job)
+    _present_targets(job)
     for text in _without_effect(job):
         job.warn(text)
-    if computed := [weight for weight in weights if weight.reason.startswith("computed by")]:
+    computed = [weight for weight in weights if weight.reason.startswith("computed by")]
+    if computed := [weight for weight in computed if weight.operator not in RECURRENT]:
         job.warn(
             f"{len(computed)} of {len(weights)} weights are not in the sparsity: the graph "
             f"computes them from constants (first {computed[0].name!r}); where a simplifier such "
@@ -151,6 +159,14 @@ def prepare_job(
     elif recipe.training.reconstruction and recipe.training.epochs > 0:
         job.progress.message(f"trained on {len(loaded)} samples from layers fitted one by one")
     return job
+
+
+def _present_targets(job: Job) -> None:
+    """Say how the outputs are compared, which their shapes and makers alone tell."""
+    with contextlib.suppress(UnsupportedModelError):
+        targets = choose_targets(job.dense, job.recipe.training.losses)
+        kinds = ", ".join(f"{t.output} as {KINDS_IN_WORDS[t.kind]}" for t in targets)
+        job.progress.message(f"compared with the dense model's: {kinds}")
 
 
 def _present_randomness(job: Job) -> None:

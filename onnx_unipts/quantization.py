@@ -12,7 +12,7 @@ from onnx_unipts.export.qdq import Quantized, quantize
 from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.dynamic_batch import Batching
 from onnx_unipts.graph.errors import UnsupportedModelError
-from onnx_unipts.graph.model import fits_one_file, serialize
+from onnx_unipts.graph.model import INITIALIZERS_APART, fits_one_file, serialize
 from onnx_unipts.graph.reason import reason_of
 from onnx_unipts.job import Job
 from onnx_unipts.student import batches_of
@@ -21,8 +21,6 @@ from onnx_unipts.training.ort import inference_session
 __all__ = ["check_quantizable", "quantized"]
 
 SAMPLES = 512
-# The first IR version in which an initializer need not be an input: one that is has a meaning.
-INITIALIZERS_APART = 4
 BATCH = 16
 # The extremes of fewer samples than these say little about the next ones.
 FEWEST_AVERAGED = 8

@@ -41,6 +41,7 @@ __all__ = ["data_facts", "finished_report", "planned_report", "search_facts"]
 COMPARED_SAMPLES = 2048
 # Statistics that settle on the data move a divergence that is next to nothing.
 CERTAINLY_WORSE = 1.5
+NOTHING = 1e-3
 
 
 def planned_report(job: Job) -> Report:
@@ -72,7 +73,8 @@ def finished_report(job: Job, outcome: Outcome) -> tuple[Report, dict[str, Any]]
     targets = choose_targets(job.dense, job.recipe.training.losses)
     outputs = _outputs(job, outcome, targets, data)
     report.fidelity, report.accuracy = _measure(targets, outputs, data)
-    if harm := _harm(report.fidelity, report.accuracy):
+    trained = job.recipe.training.epochs > 0
+    if trained and (harm := _harm(report.fidelity, report.accuracy)):
         job.warn(
             f"recovery did harm: {harm}; is the calibration data of the kind that the model is "
             "for, and enough? --epochs 0 prunes without training"
@@ -155,14 +157,18 @@ def _measure(
 
 
 def _harm(fidelity: Mapping[str, Fidelity], accuracy: Mapping[str, Accuracy]) -> str:
-    """Say in what the model after recovery is certainly worse than before it, if in anything."""
-    stages = ("before_recovery", "after_recovery")
+    """Say in what the model after recovery is certainly worse than before it, if in anything.
+
+    What quantising cost comes later.
+    """
+    recovered = "before_quantization" if "before_quantization" in fidelity else "after_recovery"
+    stages = ("before_recovery", recovered)
     if accuracy:
         before, after = (accuracy[stage] for stage in stages)
         worse = after.interval[1] < before.interval[0]
         return f"accuracy {after.value:.2%}, without it {before.value:.2%}" if worse else ""
     before_it, after_it = (fidelity[stage].divergence for stage in stages)
-    worse = after_it > before_it * CERTAINLY_WORSE
+    worse = after_it > max(before_it * CERTAINLY_WORSE, NOTHING)
     return f"divergence {after_it:.3g}, without it {before_it:.3g}" if worse else ""
 
 

@@ -27,6 +27,8 @@ from onnx_unipts.graph.errors import (
 )
 from onnx_unipts.recipe import load_recipe
 
+EXAMPLE = Path(__file__).parents[1] / "examples" / "digits"
+
 
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
@@ -443,12 +445,13 @@ def test_a_reader_that_goes_away_is_no_error(model: Path):
     assert "Error" not in child.stderr
 
 
-@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
-def test_ctrl_c_reaches_the_group():
-    # The handler is set because a test run in the background of a shell ignores the signal.
+def waiting(first: str) -> subprocess.Popen[str]:
+    """Start a command that waits for a minute, once ``first`` is done."""
+    # The handlers are set because a test run in the background of a shell ignores the signals.
     program = (
         "import click, signal, time\nfrom onnx_unipts.cli import main\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"signal.signal(signal.SIGHUP, signal.SIG_DFL)\n{first}\n"
         "@main.command()\ndef wait():\n    print('waiting', flush=True)\n    time.sleep(60)\n"
         "main(['wait'])"
     )
@@ -458,12 +461,71 @@ def test_ctrl_c_reaches_the_group():
         stderr=subprocess.PIPE,
         text=True,
     )
+    assert child.stdout is not None
     assert child.stdout.readline() == "waiting\n"
     time.sleep(0.1)
-    child.send_signal(signal.SIGINT)
+    return child
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+@pytest.mark.parametrize(
+    ("name", "code", "how"),
+    [
+        ("SIGHUP", 129, "ended by SIGHUP"),
+        ("SIGINT", 130, "interrupted"),
+        ("SIGTERM", 143, "ended by SIGTERM"),
+    ],
+)
+def test_a_signal_ends_a_command_with_its_own_code(name: str, code: int, how: str):
+    child = waiting("")
+    child.send_signal(signal.Signals[name])
     _, stderr = child.communicate(timeout=30)
-    assert child.returncode == 130
-    assert stderr == "Error: interrupted\n"
+    assert (child.returncode, stderr) == (code, f"Error: {how}\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+def test_a_signal_that_is_ignored_stays_so():
+    child = waiting("signal.signal(signal.SIGHUP, signal.SIG_IGN)")  # as nohup does
+    child.send_signal(signal.SIGHUP)
+    time.sleep(0.2)
+    assert child.poll() is None
+    child.terminate()
+    child.communicate(timeout=30)
+    assert child.returncode == 143
+
+
+@pytest.mark.skipif(os.name != "posix", reason="sends a signal")
+@pytest.mark.parametrize(
+    "moment", ["tmp/*", "x.run/checkpoint-training.npz"], ids=["in a helper", "in training"]
+)
+def test_a_run_that_is_ended_from_outside_leaves_nothing_and_is_gone_on_with(
+    moment: str, quick_simplification: None, tmp_path: Path
+):
+    (tmp_path / "tmp").mkdir()
+    words = ["compress", EXAMPLE / "digits.onnx", "-o", tmp_path / "x.onnx", "--epochs", "20"]
+    words += ["--data", EXAMPLE / "calibration.npz", "--sparsity", "0.9", "--num-samples", "128"]
+    words += ["--set", "training.adaptation=0", "--jobs", "1"]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "onnx_unipts", *map(str, words)],
+        env=os.environ | {"TMPDIR": str(tmp_path / "tmp")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not any(tmp_path.glob(moment)):
+        assert child.poll() is None
+        time.sleep(0.005)
+    child.terminate()
+    _, stderr = child.communicate(timeout=30)
+    assert child.returncode == 143
+    assert "Traceback" not in stderr
+    *_, last = stderr.splitlines()
+    assert last == "Error: ended by SIGTERM; run again with --resume to go on"
+    assert list((tmp_path / "tmp").iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"tmp", "x.run"}
+    resumed = run(*words, "--resume")
+    assert resumed.exit_code == 0, resumed.stderr
+    assert (tmp_path / "x.onnx").exists()
 
 
 def test_a_dry_run_says_how_long_it_would_take_and_how_much_memory(model: Path):

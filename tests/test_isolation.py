@@ -23,14 +23,13 @@ from onnx_unipts.graph.isolation import isolated
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="helpers are processes of Linux")
 
 CHILD = """
-    import os, signal, sys, time
-    import numpy as np
+    import os, sys, time
     from onnx_unipts.graph.isolation import isolated
 
     def help(task):
         print(os.getpid(), flush=True)
-        time.sleep(60 if task == "work" else 0.5)
-        return {"work": 0, "an array": np.ones(1 << 22), "a list": list(range(1 << 20))}[task]
+        time.sleep(60 if task == "works" else 0.5)
+        return list(range(1 << 20))
 
     isolated(help, sys.argv[1])
 """
@@ -44,7 +43,7 @@ def ended(process: int) -> bool:
         return True
 
 
-@pytest.mark.parametrize("task", ["work", "an array", "a list"])
+@pytest.mark.parametrize("task", ["works", "answers at length"])
 def test_a_helper_ends_when_who_started_it_is_killed(task: str):
     child = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(CHILD), task], stdout=subprocess.PIPE, text=True

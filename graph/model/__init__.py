@@ -6,6 +6,7 @@ from onnx_unipts.graph.model.saving import data_locations, save_model
 from onnx_unipts.graph.model.scopes import Scope, iterate_scopes, node_label, proto_graphs, scoped
 from onnx_unipts.graph.model.size import fits_one_file, weight_bytes
 from onnx_unipts.graph.model.tensors import (
+    INITIALIZERS_APART,
     StoredTensor,
     find_nonfinite,
     read_tensors,
@@ -15,6 +16,7 @@ from onnx_unipts.graph.model.tensors import (
 )
 
 __all__ = [
+    "INITIALIZERS_APART",
     "Scope",
     "StoredTensor",
     "data_locations",

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from onnx_unipts.graph.model.scopes import Scope, iterate_scopes, scoped
 
 __all__ = [
+    "INITIALIZERS_APART",
     "StoredTensor",
     "find_nonfinite",
     "read_tensors",
@@ -19,6 +20,9 @@ __all__ = [
     "write_lazily",
     "write_tensors",
 ]
+
+# The IR version from which on initializers need not be inputs of the graph as well.
+INITIALIZERS_APART = 4
 
 
 def read_tensors(model: ir.Model, names: Iterable[str]) -> dict[str, np.ndarray]:

@@ -51,14 +51,18 @@ def _scaled(channels: Channels, shares: Mapping[str, float], sparsity: float) ->
             for s in channels.spaces
         }
 
-    def fits(counts: Mapping[str, int]) -> bool:
+    def small(counts: Mapping[str, int]) -> bool:
+        return channels.left(_any_alive(channels, counts))[0] <= 1 - sparsity + 1e-9
+
+    def fast(counts: Mapping[str, int]) -> bool:
         weights, work = channels.left(_any_alive(channels, counts))
         budget = 1 - sparsity + 1e-9
         return weights <= budget and (work <= WORK * budget or weights <= budget - SLACK)
 
     low, high = 0.0, 2 / max(min(shares.values()), 1e-6)
-    finer = next((f for f in range(FINEST) if fits(at(low, f))), None)
-    if finer is None:
+    ways = ((way, finer) for way in (fast, small) for finer in range(FINEST))
+    fits, finer = next((way for way in ways if way[0](at(low, way[1]))), (small, -1))
+    if finer < 0:
         least, _ = channels.left(_any_alive(channels, at(low, FINEST)))
         raise UsageError(
             f"sparsity {sparsity:g} cannot be reached by removing channels: {least:.1%} would be "

@@ -8,10 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.graph import normalization
-from onnx_unipts.graph.model import (
-    stored_tensors,
-    write_tensors,
-)
+from onnx_unipts.graph.model import INITIALIZERS_APART, stored_tensors, write_tensors
 from onnx_unipts.student.model import Student
 
 __all__ = ["convolution_of", "write_back"]
@@ -64,8 +61,12 @@ def _add_bias(model: ir.Model, weight: str, bias: np.ndarray) -> str:
     while name in taken:
         name += "_"
     dtype = stored_tensors(model)[weight].tensor.dtype
-    value = ir.Value(name=name, const_value=ir.tensor(bias.astype(dtype.numpy()), name=name))
+    tensor = ir.tensor(bias.astype(dtype.numpy()), name=name)
+    shape = ir.Shape(bias.shape)
+    value = ir.Value(name=name, type=ir.TensorType(dtype), shape=shape, const_value=tensor)
     model.graph.register_initializer(value)
+    if model.ir_version < INITIALIZERS_APART:
+        model.graph.inputs.append(value)
     node.resize_inputs(3)
     node.replace_input_with(2, value)
     return name

@@ -16,6 +16,8 @@ __all__ = ["choose_targets"]
 
 # Operators that pass class scores on without changing any of them.
 RESHAPING = {"Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Cast"}
+# Those of them that leave the shape as it is.
+KEEPING = {"Identity", "Cast"}
 # Operators that end a model; the value is what enters them.
 CLOSING: dict[str, Kind] = {
     "Softmax": "classes",
@@ -64,8 +66,8 @@ def _needs_inference(output: ir.Value) -> bool:
 
 
 def _first_axes(model: ir.Model) -> set[int]:
-    """Return the lengths that the first axes of inputs are fixed to."""
-    fed = (value for value in model.graph.inputs if value.name not in model.graph.initializers)
+    """Return the lengths that the first axes of inputs are fixed to, but for those with a value."""
+    fed = (value for value in model.graph.inputs if value.const_value is None)
     firsts = (value.shape[0] for value in fed if value.shape is not None and len(value.shape))
     return {first for first in firsts if isinstance(first, int)}
 
@@ -150,7 +152,7 @@ def _is_rows(shape: ir.Shape | None, fed: Collection[int]) -> bool:
 
 def _sample_shapes(closed: ir.Value, output: ir.Value) -> tuple[bool, tuple[int, ...] | None]:
     """Say whether a sample of ``output`` has the shape of one of ``closed``; return the latter."""
-    if closed is output:
+    if closed is _behind(output, KEEPING):
         return True, None
     if closed.shape is None:
         return False, None
@@ -161,8 +163,13 @@ def _sample_shapes(closed: ir.Value, output: ir.Value) -> tuple[bool, tuple[int,
 
 
 def _behind_reshaping(value: ir.Value) -> ir.Value:
+    return _behind(value, RESHAPING)
+
+
+def _behind(value: ir.Value, passed: Collection[str]) -> ir.Value:
+    """Return what ``value`` was before the operators called ``passed``."""
     producer = value.producer()
-    while producer is not None and producer.op_type in RESHAPING and producer.inputs[0] is not None:
+    while producer is not None and producer.op_type in passed and producer.inputs[0] is not None:
         value = producer.inputs[0]
         producer = value.producer()
     return value
