@@ -86,6 +86,14 @@ class TestArrays:
         with refused(r"differ in their number of samples \(ids 4, weights 5\)"):
             load_calibration_data({"ids": np.ones((4, 3), int), "weights": np.ones((5, 3))}, TEXT)
 
+    def test_samples_along_another_axis_are_told_how_to_come_first(self) -> None:
+        signature = [spec("N", 3), spec(2, "N", 5, name="state")]
+        arrays = {"x": np.ones((6, 3)), "state": np.ones((2, 6, 5))}
+        with refused(
+            r"'state' has to be \[N, .*5\] for N samples, as np.moveaxis\(array, 1, 0\) is"
+        ):
+            load_calibration_data(arrays, signature)
+
     @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
     def test_what_is_not_finite_is_named_by_its_sample(self, value: float) -> None:
         values = np.zeros((5, 4))

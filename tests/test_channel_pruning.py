@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -313,3 +314,21 @@ def test_half_of_resnet20_is_found_to_be_removable():
     weights, work = channels.left(alive_channels(channels, counts, np.zeros(400)))
     assert 0.5 - SLACK < weights <= 0.5
     assert work <= WORK * 0.5
+
+
+def test_as_few_channels_as_fit_are_left_where_work_would_not_be_less():
+    channels = channels_of(residual())
+    kept = {space.name: 1.0 for space in channels.spaces}
+    fewest = None
+    for percent in range(99, 0, -1):
+        try:
+            counts = fitted(channels, kept, percent / 100)
+        except UsageError:
+            continue
+        fewest = channels.left(alive_channels(channels, counts, np.zeros(channels.count)))[0]
+        break
+    assert fewest is not None
+    with pytest.raises(UsageError, match="cannot be reached") as refusal:
+        fitted(channels, kept, (percent + 1) / 100)
+    left = float(re.search(r"([\d.]+)% would be left", str(refusal.value))[1])  # type: ignore[index]
+    assert left > 100 - (percent + 1)

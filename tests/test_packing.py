@@ -504,3 +504,13 @@ def test_a_tensor_stored_dense_and_sparse_is_refused(tmp_path: Path):
     onnx.save(model, path)
     with pytest.raises(UnsupportedModelError, match="stored twice"):
         load_model(path)
+
+
+def test_the_smallest_is_no_larger_than_any_encoding(tmp_path: Path):
+    source = Path(__file__).parents[1] / "examples" / "digits" / "digits.onnx"
+    sizes = {}
+    for how in choices():
+        path = tmp_path / f"{how}.onnx"
+        packed_file(zeroed(source, 0.8), path, how)
+        sizes[how] = path.stat().st_size
+    assert sizes["smallest"] == min(sizes.values())

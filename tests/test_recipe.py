@@ -188,3 +188,18 @@ def test_a_section_of_settings_leaves_the_rest_of_it():
         recipe.with_settings({"training": {"nope": 1}})
     with pytest.raises(UsageError, match="key training is 2; allowed: a mapping"):
         recipe.with_settings({"training": 2, "training.epochs": 1})
+
+
+def test_a_key_that_is_given_twice_is_refused(tmp_path: Path):
+    path = tmp_path / "r.yaml"
+    path.write_text("sparsity: .9\ntraining: {epochs: 1, epochs: 2}\n")
+    with pytest.raises(UsageError, match="not valid YAML at line 2"):
+        load_recipe(path)
+
+
+@pytest.mark.parametrize("text", ["a: " + "[" * 5000, "a: " + "9" * 5000])
+def test_what_no_reader_takes_is_refused(text: str, tmp_path: Path):
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    with pytest.raises(UsageError, match="not valid YAML"):
+        load_recipe(path)

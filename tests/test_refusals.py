@@ -93,6 +93,25 @@ def test_fitness_by_accuracy_needs_labels(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (SEARCHED | {"allocation.search.fitness": "accuracy"}, "needs labelled calibration data"),
+        (QUICK | {"allocation.method": "{run}/allocation.json"}, "give the file's own --sparsity"),
+    ],
+)
+def test_a_run_that_is_refused_leaves_the_one_before(
+    settings: dict[str, Any], message: str, tmp_path: Path
+):
+    compress(classifier(), tmp_path, UNTRAINED, sparsity=0.5)
+    run = tmp_path / "m.sparse.run"
+    before = {file.name: file.read_bytes() for file in run.iterdir()}
+    given = {k: str(v).format(run=run) if k.endswith("method") else v for k, v in settings.items()}
+    with pytest.raises(UsageError, match=message):
+        compress(tmp_path / "m.onnx", tmp_path, given)
+    assert {file.name: file.read_bytes() for file in run.iterdir()} == before
+
+
+@pytest.mark.parametrize(
     ("key", "value"),
     [
         ("allocation.method", "nonesuch"),
@@ -100,6 +119,7 @@ def test_fitness_by_accuracy_needs_labels(tmp_path: Path):
         ("allocation.search.starts", ["nonesuch"]),
         ("training.objective", "nonesuch"),
         ("pattern", "nonesuch"),
+        ("training.losses", {"nonesuch": "kl"}),
     ],
 )
 def test_an_unknown_plugin_is_refused_before_anything_long(key: str, value: Any, tmp_path: Path):

@@ -20,6 +20,7 @@ from onnx_unipts.report import (
     layer_sparsities,
     report_document,
 )
+from onnx_unipts.report.storage import entropy_bound
 from onnx_unipts.report.terminal import (
     print_evaluation,
     print_plan,
@@ -202,3 +203,16 @@ def test_an_evaluation_shows_dense_beside_sparse(report: dict):
     print_evaluation(document, stream)
     assert "82.00 %" in stream.getvalue()
     assert "agreement" not in stream.getvalue()
+
+
+def test_the_entropy_bound_knows_what_values_take_and_what_was_cut():
+    layers = [
+        LayerSparsity("a", "Conv", (4, 4), 1000, 900),
+        LayerSparsity("b", "Gemm", (4, 4), 1000, 0),
+    ]
+    sizes = {"a": 4, "b": 4}
+    plain = entropy_bound(10_000, layers, sizes)
+    assert plain == round(10_000 - 900 * 4 + 1000 * 0.4689956 / 8)
+    assert entropy_bound(10_000, layers, sizes, 2) == plain - 100 * 2 - 1000 * 2
+    assert entropy_bound(10_000, layers, sizes, cut={"a": 100}) == 10_000 - 900 * 4
+    assert entropy_bound(1_000, layers, sizes) >= 0  # a file that was packed before

@@ -245,3 +245,22 @@ def test_softmax_sums_to_one_for_any_scores(seed: int):
     huge = scores(seed, 1e4)
     np.testing.assert_allclose(softmax(huge).sum(axis=-1), 1, rtol=1e-5)
     assert np.isfinite(log_softmax(huge)).all()
+
+
+def test_a_weight_that_is_an_input_is_no_batch():
+    body, signature = "t = Transpose (h) y = MatMul (w, t)", "(float[N,32] x) => (float[4,N] y)"
+    stored = model(signature, f"h = Relu (x) w = Constant <value_floats = [0.0]> () {body}")
+    given = model("(float[N,32] x, float[4,32] w) => (float[4,N] y)", f"h = Relu (x) {body}")
+    given.graph.inputs[1].const_value = ir.tensor(np.zeros((4, 32), np.float32))
+    assert [t.kind for t in choose_targets(stored)] == ["values"]
+    assert [t.kind for t in choose_targets(given)] == ["values"]
+
+
+def test_what_leaves_the_shape_as_it_is_hides_no_sigmoid():
+    found = choose_targets(
+        model(
+            "(float[N,1,H,W] x) => (float[A,1,B,C] y)",
+            "z = Relu (x) p = Sigmoid (z) y = Identity (p)",
+        )
+    )
+    assert found == [Target("y", "z", "probability", closing="Sigmoid")]

@@ -195,3 +195,17 @@ def test_a_sweep_needs_different_shares(tmp_path: Path, shares: str):
     result = call("-o", tmp_path / "small.onnx", "--sweep", shares)
     assert result.exit_code == 2
     assert "a sweep needs" in result.stderr
+
+
+def test_a_target_that_is_refused_leaves_the_run_before(tmp_path: Path):
+    output = tmp_path / "small.onnx"
+    assert call("-o", output, "--sparsity", "0.5").exit_code == 0
+    before = sorted(file.name for file in (tmp_path / "small.run").iterdir())
+    result = call("-o", output, "--target", "drop=1%", "--data", tmp_path / "missing.npz")
+    assert result.exit_code == 2
+    assert sorted(file.name for file in (tmp_path / "small.run").iterdir()) == before
+
+
+def test_a_size_below_that_of_the_highest_sparsity_says_what_was_tried(tmp_path: Path):
+    result = call("-o", tmp_path / "small.onnx", "--target", "zipped=500B")
+    assert "0.995 is the highest that is tried, --sparsity takes more" in result.stderr

@@ -11,7 +11,15 @@ import onnx
 import pytest
 from compression import UNTRAINED, compress
 from onnx import TensorProto, helper, numpy_helper
-from small_networks import classifier, draw, images, network, saved
+from small_networks import (
+    CLASSIFIER,
+    classifier,
+    classifier_tensors,
+    draw,
+    images,
+    network,
+    saved,
+)
 
 from onnx_unipts import api, conversion, finish, pack, unpack
 from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError, UsageError
@@ -206,3 +214,16 @@ def test_too_long_a_name_is_refused_at_once(tmp_path: Path):
             continue
         with pytest.raises(UsageError, match=f"longer than {LONGEST_NAME} bytes"):
             api.compress(path, **options)
+
+
+def test_a_bias_that_an_old_model_gets_is_an_input_as_well(tmp_path: Path):
+    tensors = {k: v for k, v in classifier_tensors().items() if k not in ("b1", "b2")}
+    text = CLASSIFIER.replace("w1, b1", "w1").replace("w2, b2", "w2")
+    shapes = ", ".join(f"float[{','.join(map(str, t.shape))}] {n}" for n, t in tensors.items())
+    old = network(text.replace("] x)", f"] x, {shapes})"), tensors, opset=8, ir_version=3)
+    result = compress(old, tmp_path)
+    written = onnx.load(result.output)
+    onnx.checker.check_model(written)
+    names = {value.name for value in written.graph.input}
+    assert {tensor.name for tensor in written.graph.initializer} <= names
+    assert len(names) > len(old.graph.input)

@@ -31,6 +31,7 @@ MODEL = Path(__file__).parents[1] / "examples" / "digits" / "digits.onnx"
         (lambda: onnx_unipts.evaluate(MODEL, MODEL, jobs=10**6), "; cores here: "),
         (lambda: onnx_unipts.compress_to(MODEL, 0.01), "target is 0.01; allowed: text"),  # type: ignore[arg-type]
         (lambda: onnx_unipts.benchmark(MODEL, MODEL, threads=-1), "threads is -1"),
+        (lambda: onnx_unipts.benchmark(MODEL, MODEL, threads=10**6), "threads is 1000000; allowed"),
         (lambda: onnx_unipts.benchmark(MODEL, MODEL, batch_size=0), "batch_size is 0"),
         (lambda: onnx_unipts.benchmark(MODEL, MODEL, seconds=0), "seconds is 0; allowed: a number"),
         (lambda: onnx_unipts.inspect(MODEL, exclude="conv"), "exclude is 'conv'; allowed: a list"),
@@ -41,6 +42,16 @@ MODEL = Path(__file__).parents[1] / "examples" / "digits" / "digits.onnx"
         (lambda: onnx_unipts.Preprocessing(scale=0.0), "scale is 0.0; allowed: a number above 0"),
         (lambda: onnx_unipts.Preprocessing(resize=(32, 32)), "resize is (32, 32); allowed"),  # type: ignore[arg-type]
         (lambda: onnx_unipts.pack(onnx.load(MODEL)), "the model is a ModelProto"),  # type: ignore[arg-type]
+        (lambda: onnx_unipts.compress(MODEL, output=5), "output is 5; allowed: a path"),  # type: ignore[arg-type]
+        (lambda: onnx_unipts.search(MODEL, run_dir=[]), "run_dir is []; allowed: a path"),  # type: ignore[arg-type]
+        (lambda: onnx_unipts.finetune(MODEL, allocation=1), "allocation is 1; allowed: a path"),  # type: ignore[arg-type]
+        (lambda: onnx_unipts.unpack(MODEL, 1), "output is 1; allowed: a path"),  # type: ignore[arg-type]
+        (lambda: onnx_unipts.sweep(MODEL, [0.5], report=1), "report is 1; allowed: a path"),  # type: ignore[arg-type]
+        (lambda: onnx_unipts.compress(MODEL, on_epoch=5), "on_epoch is 5; allowed: a function"),  # type: ignore[arg-type]
+        (lambda: onnx_unipts.compress(MODEL, format=True), "format is True; allowed: text"),  # type: ignore[arg-type]
+        (lambda: onnx_unipts.compress(MODEL, input_shapes={"x": "1,3"}), "input_shapes is {'x'"),  # type: ignore[dict-item]
+        (lambda: onnx_unipts.evaluate(MODEL, MODEL, num_samples=1.5), "num_samples is 1.5"),  # type: ignore[arg-type]
+        (lambda: onnx_unipts.evaluate(MODEL, MODEL, seed=-1), "seed is -1; allowed: an integer"),
         (lambda: onnx_unipts.sweep(MODEL, 0.5), "a sweep needs shares"),  # type: ignore[arg-type]
         (lambda: onnx_unipts.sweep(MODEL, ["a"]), "a sweep needs shares"),  # type: ignore[list-item]
         (lambda: onnx_unipts.compress(MODEL, settings={1: 2}), "unknown key 1"),  # type: ignore[dict-item]
