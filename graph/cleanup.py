@@ -59,7 +59,8 @@ def runnable(model: ir.Model) -> ir.Model:
     check = Equivalence(exposed)
     converted = _apply(exposed, _conversion(), check)
     # Seldom more than that is needed; simplifying takes seconds.
-    return forget_sequences(clean(model, []) if check.objection(converted) else converted)
+    fails = check.objection(converted) is not None
+    return forget_sequences(clean(model, []) if fails else converted)
 
 
 def _conversion() -> Sequence[Sequence[Step]]:

@@ -19,7 +19,7 @@ from typing import IO, Any, ParamSpec, TypeVar
 from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError, UsageError
 from onnx_unipts.graph.reason import reason_of
 
-__all__ = ["cause_of_death", "end_with", "isolated"]
+__all__ = ["begin_child", "cause_of_death", "isolated"]
 
 logger = logging.getLogger(__name__)
 
@@ -77,9 +77,9 @@ def _answered(
     receiver, sender = context.Pipe(duplex=False)
     asked = (os.getpid(), receiver, sender, shared, function, args, kwargs)
     process = context.Process(target=_answer, args=asked, daemon=False)
-    process.start()
-    sender.close()
     try:
+        process.start()
+        sender.close()
         if not receiver.poll(TIMEOUT_SECONDS):
             raise UnsupportedModelError(f"it did not end within {TIMEOUT_SECONDS:g} seconds")
         pickled, sizes = receiver.recv()
@@ -87,12 +87,14 @@ def _answered(
         process.join(LAST_BREATH_SECONDS)
         raise UnsupportedModelError(cause_of_death(process.exitcode)) from None
     except BaseException:
-        process.terminate()
-        process.join(FAREWELL_SECONDS)
+        if process.is_alive():
+            process.terminate()
+            process.join(FAREWELL_SECONDS)
         raise
     finally:
-        process.kill()
-        process.join()
+        if process.pid is not None:
+            process.kill()
+            process.join()
         receiver.close()
     answer: tuple[Any, OnnxUniptsError | None] = pickle.loads(
         pickled, buffers=_mapped(shared, sizes)
@@ -107,16 +109,22 @@ def cause_of_death(code: int | None) -> str:
     return f"its process ended with code {code}"
 
 
-def end_with(parent: int) -> None:
-    """Let this process end when the one with the number ``parent``, which started it, does.
+def begin_child(parent: int, receiver: Connection) -> None:
+    """Prepare this process, which the one with the number ``parent`` started for an answer.
 
-    However that ends: nobody waits for the answer then, and what both hold open (the lock of a run
-    directory) must be free.
+    It ends when that does, however that ends: nobody waits for the answer then, and what both hold
+    open (the lock of a run directory) must be free. Interrupts are the parent's to answer.
+    ``receiver`` is the parent's end of the pipe.
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
+    receiver.close()  # or sending would wait for ever where the parent has gone
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 
 
 def _mapped(shared: int, sizes: Sequence[int]) -> list[memoryview]:
@@ -145,11 +153,7 @@ def _answer(
     args: tuple,
     kwargs: dict[str, Any],
 ) -> None:
-    end_with(parent)
-    receiver.close()  # or sending would wait for ever where the parent has gone
-    for interrupt in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(interrupt, signal.SIG_IGN)  # the parent answers it, for both
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    begin_child(parent, receiver)
     try:
         message = _message(shared, (_translated(function, *args, **kwargs), None))
     except OnnxUniptsError as error:

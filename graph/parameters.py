@@ -37,18 +37,24 @@ def companions(model: ir.Model, weights: Collection[str]) -> list[str]:
 
     The biases of their operators, a vector added behind one of these, the scales and biases of
     normalisations, and all four tensors of every BatchNormalization; each may reach its operator
-    through an Identity or another operator that only rearranges it. What is a scale or bias of one
-    BatchNormalization and a mean or variance of one stays as it is, and so do all four of both.
+    through an Identity or another operator that only rearranges it. Exporters merge equal tensors:
+    what is trained at one place and a mean or variance at another stays as it is, and with it all
+    four of a BatchNormalization that has it.
     """
     floats = {
         key: stored.tensor
         for key, stored in stored_tensors(model).items()
         if stored.tensor.dtype.is_floating_point()
     }
-    # The gradient builder makes two gradients of one name for them; exporters merge equal tensors.
-    for name in _ambiguous(model):
-        floats.pop(name, None)
-    names = (name for node in model.graph for name in _trained_by(node, weights, floats))
+    trained = {name for node in model.graph for name in _trained_by(node, weights, floats)}
+    measured = {name for node in model.graph for name in _measured_by(node, floats)}
+    for name in trained & measured:
+        del floats[name]
+    names = (
+        name
+        for node in model.graph
+        for name in (*_trained_by(node, weights, floats), *_measured_by(node, floats))
+    )
     return list(dict.fromkeys(name for name in names if name not in weights))
 
 
@@ -65,23 +71,23 @@ def bind(model: ir.Model, tensors: Mapping[str, np.ndarray]) -> ir.Model:
     return copy
 
 
-def _ambiguous(model: ir.Model) -> set[str]:
-    """Return what is trained as a scale or bias, and measured as a mean or variance, at once."""
-    trained, measured = set(), set()
-    for node in model.graph:
-        if node.op_type == "BatchNormalization" and node.domain in ("", "ai.onnx"):
-            origins = _origins(node)
-            trained.update(origins[1:3])
-            measured.update(origins[3:5])
-    return trained & measured
+def _normalizing(node: ir.Node, floats: _Tensors) -> list[str]:
+    """Return the four tensors of a BatchNormalization, if all of them are stored."""
+    if node.op_type != "BatchNormalization" or node.domain not in ("", "ai.onnx"):
+        return []
+    tensors = _origins(node)[1:5]
+    return tensors if all(name in floats for name in tensors) else []
+
+
+def _measured_by(node: ir.Node, floats: _Tensors) -> list[str]:
+    return _normalizing(node, floats)[2:]
 
 
 def _trained_by(node: ir.Node, weights: Collection[str], floats: _Tensors) -> list[str]:
     if node.domain not in ("", "ai.onnx"):
         return []
     if node.op_type == "BatchNormalization":
-        tensors = _origins(node)[1:5]
-        return tensors if all(name in floats for name in tensors) else []
+        return _normalizing(node, floats)[:2]
     if node.op_type in AFFINE:
         return [name for name in _origins(node)[1:3] if name in floats]
     if node.op_type in BIASED and _has_weight(node, weights):

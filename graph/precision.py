@@ -45,7 +45,8 @@ def in_single_precision(model: ir.Model, parameters: Collection[str]) -> ir.Mode
     objection = check.objection(_with_types_of(model, single)) if check.loads else None
     if objection is None:
         return single
-    for name, dtype in others.items():
+    if others:
+        name, dtype = next(iter(others.items()))
         raise UnsupportedModelError(
             f"{name} is stored as {dtype.name}, and in FLOAT the model does not compute the same "
             f"({objection}); export the model in float32"

@@ -31,7 +31,7 @@ from onnx_unipts.evaluation import (
 from onnx_unipts.export import choose_storage, default_output
 from onnx_unipts.external_data import data_files
 from onnx_unipts.graph.dynamic_batch import batching_of
-from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import load_model
 from onnx_unipts.graph.prunable import find_prunable, with_last_resort
@@ -192,6 +192,11 @@ def search(
         model, sparsity, output, data, None, recipe, settings, preprocessing, input_shapes,
         run_dir, jobs, backend, command, progress,
     )  # fmt: skip
+    if job.quantised:
+        raise UnsupportedModelError(
+            f"{job.path}: quantised weights are integers, which no search scores; compress prunes "
+            "them by an allocation of its own"
+        )
     job.callbacks = Callbacks(on_generation)
     if dry_run:
         return _planned(job, directory, searching=True)

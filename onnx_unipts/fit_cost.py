@@ -84,11 +84,12 @@ def sample_multiplications(job: Job) -> int:
 
 def _scored(job: Job) -> float:
     """Return what the last layer takes beside the others where it scores classes, in seconds."""
-    last = job.pruned[-1]
-    linear = last.operator in ("Gemm", "MatMul") and last.out_axis is not None
-    if not linear or not any(t.kind == "classes" for t in choose_targets(job.dense)):
+    last, losses = job.pruned[-1], job.recipe.training.losses
+    if last.operator not in ("Gemm", "MatMul") or last.out_axis is None:
         return 0.0
-    inputs = last.count // last.shape[last.out_axis or 0]
+    if not any(target.kind == "classes" for target in choose_targets(job.dense, losses)):
+        return 0.0
+    inputs = last.count // last.shape[last.out_axis]
     return SCORED * inputs**3 if have_room(moments_bytes(inputs)) else 0.0
 
 

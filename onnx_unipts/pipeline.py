@@ -31,7 +31,7 @@ from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.searching import SearchOutcome, search_allocation, tell_of_zeros
 from onnx_unipts.student import Student, build_student
 from onnx_unipts.synthesis import refine_images
-from onnx_unipts.training.adaptation import adapt_normalizations, agreement_of, spread_of
+from onnx_unipts.training.adaptation import adapt_normalizations, agreement_of, commonest_share
 from onnx_unipts.training.ort import RUNTIME_ERRORS
 from onnx_unipts.training.recovery import RECOVERIES
 
@@ -43,8 +43,8 @@ PREPARATION = ("synthetic", "student")
 UNSCORED = "lamp"
 # Adaptation that changes more of the dense model's answers than this is no adaptation.
 LEAST_AGREEMENT = 0.8
-# Answers that are spread less than this over the classes are too much alike to adapt by.
-LEAST_SPREAD = 0.25
+# Of answers, the share that may be one class for the model to adapt by them.
+MOST_ALIKE = 0.95
 
 
 @dataclass
@@ -90,15 +90,6 @@ def run_compression(job: Job, run: RunDirectory) -> Outcome:
 
 def _cut_channels(job: Job, run: RunDirectory) -> Outcome:
     """Compress a model by channels, for which there is no way without working on it."""
-    for hindrance, met in (
-        ("quantised weights are integers", job.quantised),
-        ("its weights take more than 2 GB", not fits_one_file(job.dense)),
-    ):
-        if met:
-            raise UnsupportedModelError(
-                f"{job.path}: {hindrance}, so that no channels can be chosen; use --pattern "
-                "unstructured"
-            )
     job = replace(job, data=_data(job, run))
     return _compress(job, run, _student(job, run))
 
@@ -217,7 +208,7 @@ def _adapted(job: Job, student: Student) -> dict[str, np.ndarray]:
     settings = job.recipe.training
     if job.adaptation == 0 or not student.normalizations:
         return student.dense
-    if spread_of(student, job.data) < LEAST_SPREAD:
+    if commonest_share(student, job.data) > MOST_ALIKE:
         job.progress.message(
             "the dense model teaches as it is: its answers are too much alike to adapt by"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -38,7 +37,7 @@ from onnx_unipts.fitness.accuracy import ACCURACY, require_labels
 from onnx_unipts.graph.dynamic_batch import batching_of
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.isolation import isolated
-from onnx_unipts.graph.model import find_nonfinite, load_model, read_tensors
+from onnx_unipts.graph.model import find_nonfinite, fits_one_file, load_model, read_tensors
 from onnx_unipts.graph.prunable import (
     PrunableWeight,
     find_prunable,
@@ -50,7 +49,7 @@ from onnx_unipts.patterns import Pattern, parse_pattern, target_sparsity
 from onnx_unipts.probing import require_running, with_running_sizes
 from onnx_unipts.progress import Progress
 from onnx_unipts.recipe import Recipe
-from onnx_unipts.targets import choose_targets
+from onnx_unipts.targets import Target, choose_targets
 from onnx_unipts.training.objective import OBJECTIVES
 from onnx_unipts.training.recovery import RECOVERIES
 
@@ -62,11 +61,6 @@ STEPS_OF_FEW = 4
 FEW_SAMPLES = 1024
 WEIGHTS_PER_SAMPLE = 1000
 RECURRENT = ("GRU", "LSTM", "RNN")
-KINDS_IN_WORDS = {
-    "classes": "class scores",
-    "probability": "probabilities",
-    "values": "values",
-}
 # Fewer than these say nothing about what a model will meet.
 FEWEST_SAMPLES = 8
 
@@ -131,11 +125,12 @@ def prepare_job(
         batching=batching,
     )
     _check_prescribed(job)
-    _check_losses(job)
-    _check_fitness(job)
+    targets = _targets(job)
+    _check_fitness(job, targets)
+    _check_channels(job)
     _present_data(job)
     _present_randomness(job)
-    _present_targets(job)
+    _present_targets(job, targets)
     for text in _without_effect(job):
         job.warn(text)
     computed = [weight for weight in weights if weight.reason.startswith("computed by")]
@@ -161,11 +156,17 @@ def prepare_job(
     return job
 
 
-def _present_targets(job: Job) -> None:
+def _targets(job: Job) -> list[Target]:
+    """Return what is compared, nothing where nothing can be. Raises `UsageError` for a loss."""
+    try:
+        return choose_targets(job.dense, job.recipe.training.losses)
+    except UnsupportedModelError:
+        return []
+
+
+def _present_targets(job: Job, targets: Sequence[Target]) -> None:
     """Say how the outputs are compared, which their shapes and makers alone tell."""
-    with contextlib.suppress(UnsupportedModelError):
-        targets = choose_targets(job.dense, job.recipe.training.losses)
-        kinds = ", ".join(f"{t.output} as {KINDS_IN_WORDS[t.kind]}" for t in targets)
+    if kinds := ", ".join(f"{target.output} as {target.in_words}" for target in targets):
         job.progress.message(f"compared with the dense model's: {kinds}")
 
 
@@ -196,8 +197,6 @@ def _check_prescribed(job: Job) -> None:
     method = job.recipe.allocation.method
     check_prescribed(method, job.pattern, counts, job.sparsity, job.prescribed)
     recovery = job.recipe.training.recovery
-    if job.allocation_file is not None:
-        _check_allocation(job)
     if job.allocation_file is not None and RECOVERIES[recovery].allocates:
         raise UsageError(
             f"recovery {recovery} gives every layer its sparsity; leave out the allocation {method}"
@@ -206,29 +205,39 @@ def _check_prescribed(job: Job) -> None:
         raise UsageError(
             f"recovery {recovery} gives every layer its sparsity; leave out --layer-sparsity"
         )
+    if job.allocation_file is not None:
+        _check_allocation(job)
 
 
 def _check_allocation(job: Job) -> None:
     """Refuse an allocation in a file that is not for these layers and this sparsity."""
-    weights = {w.key: read_tensors(job.dense, [w.key])[w.key] - w.zero for w in job.pruned}
+    stored = read_tensors(job.dense, job.keys)
+    weights = {w.key: stored[w.key] != w.zero for w in job.pruned}
     problem = Problem(weights, job.sparsity, masking=job.masking)
     allocate_rest(job.recipe.allocation.method, problem, job.prescribed)
 
 
-def _check_fitness(job: Job) -> None:
+def _check_fitness(job: Job, targets: Sequence[Target]) -> None:
     """Refuse to count right answers where nothing says which are."""
     method = job.allocator()
     scored = method in SEARCHES and not SEARCHES[method].layer_by_layer
-    if scored and job.recipe.allocation.search.fitness == ACCURACY:
-        with contextlib.suppress(UnsupportedModelError):
-            require_labels(choose_targets(job.dense), job.data.labels)
+    if targets and scored and job.recipe.allocation.search.fitness == ACCURACY:
+        require_labels(targets, job.data.labels)
 
 
-def _check_losses(job: Job) -> None:
-    """Refuse losses of outputs that are not compared; a model without any is only pruned."""
-    if losses := job.recipe.training.losses:
-        with contextlib.suppress(UnsupportedModelError):
-            choose_targets(job.dense, losses)
+def _check_channels(job: Job) -> None:
+    """Refuse to cut channels out of a model that cannot be worked on: there is no other way."""
+    if not job.pattern.whole_model:
+        return
+    for hindrance, met in (
+        ("quantised weights are integers", job.quantised),
+        ("its weights take more than 2 GB", not fits_one_file(job.dense)),
+    ):
+        if met:
+            raise UnsupportedModelError(
+                f"{job.path}: {hindrance}, so that no channels can be chosen; use --pattern "
+                "unstructured"
+            )
 
 
 def _present_data(job: Job) -> None:

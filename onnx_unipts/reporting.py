@@ -73,8 +73,8 @@ def finished_report(job: Job, outcome: Outcome) -> tuple[Report, dict[str, Any]]
     targets = choose_targets(job.dense, job.recipe.training.losses)
     outputs = _outputs(job, outcome, targets, data)
     report.fidelity, report.accuracy = _measure(targets, outputs, data)
-    trained = job.recipe.training.epochs > 0
-    if trained and (harm := _harm(report.fidelity, report.accuracy)):
+    comparable = job.recipe.training.epochs > 0 and not job.random
+    if comparable and (harm := _harm(report.fidelity, report.accuracy)):
         job.warn(
             f"recovery did harm: {harm}; is the calibration data of the kind that the model is "
             "for, and enough? --epochs 0 prunes without training"
@@ -167,9 +167,13 @@ def _harm(fidelity: Mapping[str, Fidelity], accuracy: Mapping[str, Accuracy]) ->
         before, after = (accuracy[stage] for stage in stages)
         worse = after.interval[1] < before.interval[0]
         return f"accuracy {after.value:.2%}, without it {before.value:.2%}" if worse else ""
-    before_it, after_it = (fidelity[stage].divergence for stage in stages)
-    worse = after_it > max(before_it * CERTAINLY_WORSE, NOTHING)
-    return f"divergence {after_it:.3g}, without it {before_it:.3g}" if worse else ""
+    before_it, after_it = (fidelity[stage] for stage in stages)
+    if (after_it.agreement or 0) > (before_it.agreement or 0):
+        return ""
+    most = max(before_it.divergence * CERTAINLY_WORSE, NOTHING)
+    if after_it.divergence <= most:
+        return ""
+    return f"divergence {after_it.divergence:.3g}, without it {before_it.divergence:.3g}"
 
 
 def _figures(

@@ -73,6 +73,11 @@ def compress_to(
         raise UsageError(f"target is {target!r}; allowed: text such as drop=1% or size=2MB")
     goal = parse_goal(target) if isinstance(target, str) else target
     require_free_sparsity(pattern_of(**options), "the target")
+    if options.get("format") == "dense" and goal.kind == "size":
+        raise UsageError(
+            "target size: the format dense stores zeros, so that its files keep their size; give "
+            "another --format, or --target zipped=..."
+        )
     options |= {key: rereadable(options.get(key)) for key in ("data", "eval_data")}
     if options.pop("dry_run", False):
         raise UsageError("--dry-run shows one sparsity; give --sparsity instead of --target")
@@ -211,11 +216,6 @@ class _Search:
 
     def _approach_size(self) -> None:
         """Find the sparsity by runs without training, then make the trials that count."""
-        if self._options.get("format") == "dense" and self._goal.kind == "size":
-            raise UsageError(
-                "target size: the format dense stores zeros, so that its files keep their size; "
-                "give another --format, or --target zipped=..."
-            )
         limit = self._goal.limit * (1 - SIZE_MARGIN)
         known: dict[float, float] = {}
         sparsity = self._first or FIRST_SPARSITY

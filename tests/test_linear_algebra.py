@@ -10,6 +10,8 @@ from compression import compress
 from small_networks import classifier, images
 from threadpoolctl import threadpool_info, threadpool_limits
 
+from onnx_unipts.linear_algebra import on_one_thread
+
 pytestmark = pytest.mark.usefixtures("quick_simplification")
 
 
@@ -40,3 +42,14 @@ def test_fitted_layers_do_not_depend_on_the_threads_there_are(tmp_path: Path):
         assert result.output is not None
         written.append(np.frombuffer(result.output.read_bytes(), np.uint8))
     assert np.array_equal(*written)
+
+
+def test_the_last_of_several_runs_gives_the_threads_back():
+    with threadpool_limits(2, user_api="blas"):
+        first, second = on_one_thread(), on_one_thread()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert threads() == {1}
+        second.__exit__(None, None, None)
+        assert threads() == {2}

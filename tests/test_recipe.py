@@ -203,3 +203,9 @@ def test_what_no_reader_takes_is_refused(text: str, tmp_path: Path):
     path.write_text(text)
     with pytest.raises(UsageError, match="not valid YAML"):
         load_recipe(path)
+
+
+def test_what_is_merged_is_not_given_twice(tmp_path: Path):
+    path = tmp_path / "r.yaml"
+    path.write_text("training: &a {<<: &b {epochs: 1}, epochs: 2}\nallocation: {method: lamp}\n")
+    assert load_recipe(path).training.epochs == 2

@@ -175,3 +175,11 @@ def test_what_has_no_effect_is_said(
     result = compress(model, tmp_path, UNTRAINED | settings, sparsity=sparsity)
     (said,) = [text for text in result.report["warnings"] if warning in text]
     assert "\n" not in said
+
+
+def test_answers_are_counted_for_the_losses_that_are_asked_for(tmp_path: Path):
+    chosen = SEARCHED | {"allocation.search.fitness": "accuracy", "training.losses": {"y": "mse"}}
+    labelled = {"x": images(), "labels": np.zeros(48, int)}
+    message = "needs a model with class scores"
+    refused(UsageError, 2, message, tmp_path, classifier(), settings=chosen, data=labelled)
+    assert not (tmp_path / "m.sparse.run").exists()

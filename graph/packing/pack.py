@@ -9,8 +9,6 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.graph.errors import UnsupportedModelError
-from onnx_unipts.graph.model.proto import to_proto
-from onnx_unipts.graph.model.size import fits_one_file
 from onnx_unipts.graph.packing.decoder import Step
 from onnx_unipts.graph.packing.encoding import ENCODINGS, Parts, is_stored
 from onnx_unipts.graph.packing.storage import is_typed, make_tensor
@@ -34,6 +32,8 @@ SMALLEST = "smallest"
 # for a tenth less of the time and a thousandth more of the size.
 LEAST_GAIN = 300
 LEAST_SHARE = 5000
+# Of a model with more bytes of weights than these, one way to pack is tried, the best for each.
+MOST_TRIED = 1 << 28
 # What the nodes and tensors of a subgraph take in the file beside their data.
 NODE_BYTES = 40
 TENSOR_BYTES = 30
@@ -103,8 +103,8 @@ def pack(model: ir.Model, how: str = "delta8", *, half: bool = False) -> Packing
         ENCODINGS[how]
         return _pack(model, _alone(how), half)
     ways = [_Way(tuple(ENCODINGS), best=True), *map(_alone, ENCODINGS)]
-    if fits_one_file(model):
-        # What several weights share counts for none of them, and may be what makes the difference.
+    if _stored_bytes(model.graph) <= MOST_TRIED:
+        # `_cost` leaves out what several weights share, which decides in small files.
         ways.sort(key=lambda way: _bytes_packed(model, way, half))
     return _pack(model, ways[0], half)
 
@@ -124,8 +124,7 @@ def _alone(kind: str) -> _Way:
 def _bytes_packed(model: ir.Model, way: _Way, half: bool) -> int:
     copy = model.clone()
     _pack(copy, way, half)
-    size: int = to_proto(copy).ByteSize()
-    return size
+    return len(ir.to_proto(copy).SerializeToString())
 
 
 def _pack(model: ir.Model, way: _Way, half: bool) -> Packing:

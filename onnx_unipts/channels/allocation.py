@@ -28,8 +28,8 @@ def fitted(channels: Channels, kept: Mapping[str, float], sparsity: float) -> di
     ``kept`` says how many weights each space should keep; only the proportions of channels that
     follow from it count. They are scaled until at least ``sparsity`` of the weights is gone, and no
     further step of any space fits in. Somewhat more of the multiply-adds is to go, too, unless that
-    takes `SLACK` of the weights beyond; proportions with which it would are evened out as far as it
-    takes. Raises `UsageError` where even the fewest channels are too many.
+    takes `SLACK` of the weights beyond, or cannot be; proportions with which it would are evened
+    out as far as it takes. Raises `UsageError` where even the fewest channels are too many.
     """
     shares = {s.name: kept[s.name] / (s.cost * len(s.members)) for s in channels.spaces}
     mean = sum(shares.values()) / len(shares)
@@ -60,14 +60,16 @@ def _scaled(channels: Channels, shares: Mapping[str, float], sparsity: float) ->
         return weights <= budget and (work <= WORK * budget or weights <= budget - SLACK)
 
     low, high = 0.0, 2 / max(min(shares.values()), 1e-6)
-    ways = ((way, finer) for way in (fast, small) for finer in range(FINEST))
-    fits, finer = next((way for way in ways if way[0](at(low, way[1]))), (small, -1))
-    if finer < 0:
+    possible = [
+        (fits, finer) for fits in (fast, small) for finer in range(FINEST) if fits(at(low, finer))
+    ]
+    if not possible:
         least, _ = channels.left(_any_alive(channels, at(low, FINEST)))
         raise UsageError(
             f"sparsity {sparsity:g} cannot be reached by removing channels: {least:.1%} would be "
             "left with the fewest; use a lower --sparsity"
         )
+    fits, finer = possible[0]
     for _ in range(ROUNDS):
         middle = (low + high) / 2
         low, high = (middle, high) if fits(at(middle, finer)) else (low, middle)

@@ -16,7 +16,10 @@ ACCURACY = "accuracy"
 
 
 def require_labels(targets: Sequence[Target], labels: np.ndarray | None) -> Target:
-    """Return the first target that holds class scores. Raises `UsageError` without, or labels."""
+    """Return the first target that holds class scores.
+
+    Raises `UsageError` where there is none, or where there are no ``labels``.
+    """
     classes = next((t for t in targets if t.kind == "classes"), None)
     if labels is not None and classes is not None:
         return classes
@@ -33,4 +36,9 @@ def accuracy(
     """Return the top-1 accuracy of the first target that holds class scores."""
     classes = require_labels(targets, labels)
     predicted = sparse[classes.value].argmax(axis=classes.axis).reshape(-1)
+    if labels is None or len(predicted) != len(labels):
+        raise UsageError(
+            "fitness accuracy needs one label for each answer; use --set "
+            "allocation.search.fitness=divergence"
+        )
     return float((predicted == labels).mean())

@@ -30,14 +30,19 @@ class Masking:
     scores: Scores = magnitude_scores
 
     def mask(self, name: str, tensor: np.ndarray, kept: int) -> np.ndarray:
-        """Return the mask (bool) of the weights of ``tensor`` that stay, by their scores.
+        """Return the mask (bool) of the weights of ``tensor`` that stay, by their scores."""
+        return self.by_scores(name, self.scored(name, tensor), kept)
 
-        Zeros stay last, whatever their score, unless they share a block with others.
+    def scored(self, name: str, tensor: np.ndarray) -> np.ndarray:
+        """Return the scores of ``tensor``: zeros come last, unless they share a block with others.
+
+        What is zero already must not stay in place of another weight.
         """
         scores = self.scores(name, tensor)
-        if self.scores is not magnitude_scores and self.pattern.step == 1:
-            scores = np.where(tensor == 0, -np.inf, scores)
-        return self.by_scores(name, scores, kept)
+        if self.scores is magnitude_scores or self.pattern.step > 1:
+            return scores
+        least = scores.min(initial=0)
+        return np.where(tensor == 0, least - abs(least) - 1, scores)
 
     def by_scores(self, name: str, scores: np.ndarray, kept: int) -> np.ndarray:
         """Return the mask (bool) of the weights that stay by given ``scores``."""

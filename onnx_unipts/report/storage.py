@@ -62,7 +62,7 @@ def entropy_bound(
         count = (cut or {}).get(layer.name, layer.count)
         kept = min(layer.count - layer.zeros, count)
         bits = count * _entropy(1 - kept / count) if count else 0.0
-        bound += kept * (stored or size) + bits / 8 - layer.count * size
+        bound += kept * min(stored or size, size) + bits / 8 - layer.count * size
     return round(bound)
 
 

@@ -40,6 +40,11 @@ class Target:
     inner: bool = False
 
     @property
+    def in_words(self) -> str:
+        """What the value holds, for the user."""
+        return {"classes": "class scores", "probability": "probabilities"}.get(self.kind, "values")
+
+    @property
     def measured(self) -> str:
         """The name of what is read from a model file to compare it: see `with_measured`."""
         return self.value if self.inner else self.output

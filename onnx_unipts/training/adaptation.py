@@ -29,7 +29,7 @@ from onnx_unipts.training.ort import (
 )
 from onnx_unipts.training.trainer import differentiable_student
 
-__all__ = ["adapt_normalizations", "agreement_of", "spread_of"]
+__all__ = ["adapt_normalizations", "agreement_of", "commonest_share"]
 
 ENTROPY = "adaptation/entropy"
 # Statistics of more samples than these change nothing that can be measured.
@@ -96,34 +96,30 @@ def agreement_of(
     target = next((t for t in student.targets if t.kind == "classes"), None)
     if target is None:
         return 1.0
-    ours, theirs = (_answers(student, t, target, data)[0] for t in (student.dense, tensors))
+    ours, theirs = (_answers(student, t, target, data) for t in (student.dense, tensors))
     return float((ours == theirs).mean())
 
 
-def spread_of(student: Student, data: CalibrationData) -> float:
-    """Return how evenly the dense model's answers fall on the classes, of 0 to 1.
+def commonest_share(student: Student, data: CalibrationData) -> float:
+    """Return the share of the dense model's answers that are its commonest one.
 
-    The entropy of how often each is the top one, relative to the largest that there can be. Where
-    they are all alike, minimising their entropy makes the model answer one class whatever it sees.
+    Where nearly all are, minimising their entropy makes it answer that whatever it sees.
     """
     target = next((t for t in student.targets if t.kind == "classes"), None)
     if target is None:
-        return 1.0
-    answers, classes = _answers(student, student.dense, target, data)
-    shares = np.unique(answers, return_counts=True)[1] / answers.size
-    largest = np.log(min(classes, answers.size))
-    return float(-(shares * np.log(shares)).sum() / largest) if largest > 0 else 0.0
+        return 0.0
+    answers = _answers(student, student.dense, target, data)
+    return float(np.unique(answers, return_counts=True)[1].max() / answers.size)
 
 
 def _answers(
     student: Student, tensors: Mapping[str, np.ndarray], target: Target, data: CalibrationData
-) -> tuple[np.ndarray, int]:
-    """Return the top classes of some samples, in one vector, and how many classes there are."""
+) -> np.ndarray:
+    """Return the top classes of some samples, in one vector."""
     session = inference_session(student.with_tensors(tensors))
     batches = batches_of(data, COMPARED_BATCH, COMPARED_SAMPLES)
-    scores = [session.run([target.value], batch)[0] for batch in batches]
-    answers = np.concatenate([np.ravel(each.argmax(axis=target.axis)) for each in scores])
-    return answers, scores[0].shape[target.axis]
+    scores = (session.run([target.value], batch)[0] for batch in batches)
+    return np.concatenate([np.ravel(each.argmax(axis=target.axis)) for each in scores])
 
 
 def _entropy_graph(student: Student, target: Target, batch_size: int) -> GradientGraph | None:

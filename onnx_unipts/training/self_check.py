@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
-import signal
 import sys
 import time
 from collections.abc import Mapping
@@ -21,7 +20,7 @@ import numpy as np
 
 from onnx_unipts.graph.differentiable import without_rounding_errors
 from onnx_unipts.graph.errors import UnsupportedModelError
-from onnx_unipts.graph.isolation import cause_of_death, end_with
+from onnx_unipts.graph.isolation import begin_child, cause_of_death
 from onnx_unipts.graph.reason import reason_of
 from onnx_unipts.training.ort import GradientGraph, GradientSession
 
@@ -81,7 +80,7 @@ def check_gradients(graph: GradientGraph, feeds: Mapping[str, np.ndarray]) -> Ch
     # Forked on Linux: nothing is imported or copied again.
     context: Any = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     receiver, sender = context.Pipe(duplex=False)
-    asked = (os.getpid(), sender, graph, dict(feeds))
+    asked = (os.getpid(), receiver, sender, graph, dict(feeds))
     process = context.Process(target=_report, args=asked, daemon=True)
     process.start()
     sender.close()
@@ -104,10 +103,13 @@ def check_gradients(graph: GradientGraph, feeds: Mapping[str, np.ndarray]) -> Ch
 
 
 def _report(
-    parent: int, sender: Connection, graph: GradientGraph, feeds: dict[str, np.ndarray]
+    parent: int,
+    receiver: Connection,
+    sender: Connection,
+    graph: GradientGraph,
+    feeds: dict[str, np.ndarray],
 ) -> None:
-    end_with(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent answers an interrupt, for both
+    begin_child(parent, receiver)
     try:
         sender.send(_errors(graph, feeds))
     except Exception as error:

@@ -25,7 +25,7 @@ class StaticMask(Recovery):
         """Remember the scores of the weights as they are."""
         for name in self.kept:
             if scores_of(name) not in tensors:
-                scores = self.masking.scores(name, tensors[name])
+                scores = self.masking.scored(name, tensors[name])
                 tensors[scores_of(name)] = np.array(scores, np.float32)
 
     def masks(self, tensors: Tensors, share: float = 1.0) -> dict[str, np.ndarray]:
