@@ -496,7 +496,7 @@ def test_a_signal_that_is_ignored_stays_so():
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")
 @pytest.mark.parametrize(
-    "moment", ["tmp/*", "x.run/checkpoint-training.npz"], ids=["in a helper", "in training"]
+    "moment", ["tmp/*/*", "x.run/checkpoint-training.npz"], ids=["in a helper", "in training"]
 )
 def test_a_run_that_is_ended_from_outside_leaves_nothing_and_is_gone_on_with(
     moment: str, quick_simplification: None, tmp_path: Path
@@ -521,7 +521,7 @@ def test_a_run_that_is_ended_from_outside_leaves_nothing_and_is_gone_on_with(
     assert "Traceback" not in stderr
     *_, last = stderr.splitlines()
     assert last == "Error: ended by SIGTERM; run again with --resume to go on"
-    assert list((tmp_path / "tmp").iterdir()) == []
+    assert list((tmp_path / "tmp").rglob("*")) == []
     assert {path.name for path in tmp_path.iterdir()} == {"tmp", "x.run"}
     resumed = run(*words, "--resume")
     assert resumed.exit_code == 0, resumed.stderr
