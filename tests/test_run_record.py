@@ -104,6 +104,7 @@ def test_a_recovery_that_does_harm_is_warned_of(labelled: bool, tmp_path: Path):
         ((850, 900), (0.1, 9.0), ""),
         (None, (0.1, 0.2), "divergence 0.2, without it 0.1"),
         (None, (0.1, 0.14), ""),
+        (None, (0.0, 1e-5), ""),
         (None, (0.2, 0.1), ""),
     ],
 )
