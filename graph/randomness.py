@@ -7,7 +7,7 @@ import onnx_ir as ir
 from onnx_unipts.graph.model import iterate_scopes
 from onnx_unipts.graph.nodes import input_at
 
-__all__ = ["random_nodes"]
+__all__ = ["RANDOM", "random_nodes"]
 
 RANDOM = {
     "Bernoulli",

@@ -13,6 +13,7 @@ from onnx_unipts.graph.channels.evaluation import evaluate
 from onnx_unipts.graph.channels.labels import Labels
 from onnx_unipts.graph.model import StoredTensor, node_label, stored_tensors
 from onnx_unipts.graph.nodes import given_integers
+from onnx_unipts.graph.randomness import RANDOM
 from onnx_unipts.graph.registry import Registry
 from onnx_unipts.graph.shape_inference import with_inferred_shapes
 
@@ -324,15 +325,7 @@ class Trace:
         return set(self.model.graph.inputs)
 
 
-NOT_FOLDED = {
-    "Bernoulli",
-    "Multinomial",
-    "RandomNormal",
-    "RandomNormalLike",
-    "RandomUniform",
-    "RandomUniformLike",
-    "QuantizeLinear",
-}
+NOT_FOLDED = {*RANDOM, "QuantizeLinear"}
 
 
 def trace_channels(model: ir.Model) -> Trace:
