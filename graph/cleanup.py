@@ -56,11 +56,9 @@ def runnable(model: ir.Model) -> ir.Model:
     if model.ir_version <= IR_VERSIONS[-1] and opset <= OPSETS[-1]:
         return forget_sequences(model)
     exposed = _expose(model.clone(), [])
-    check = Equivalence(exposed)
-    converted = _apply(exposed, _conversion(), check)
+    converted = _applied_at_once(exposed, _conversion(), Equivalence(exposed))
     # Seldom more than that is needed; simplifying takes seconds.
-    fails = check.objection(converted) is not None
-    return forget_sequences(clean(model, []) if fails else converted)
+    return forget_sequences(clean(model, []) if converted is None else converted)
 
 
 def _conversion() -> Sequence[Sequence[Step]]:
@@ -122,11 +120,8 @@ def _apply(model: ir.Model, steps: Sequence[Sequence[Step]], check: Equivalence)
     Running the model is what takes time, so it is run once, behind all steps, and only if that
     shows a difference behind each.
     """
-    result = model
-    for first, *_ in steps:
-        result = _attempt(first, result)
-    if check.objection(result) is None:
-        return result
+    if (at_once := _applied_at_once(model, steps, check)) is not None:
+        return at_once
     result = model
     if not check.loads:
         return result
@@ -140,6 +135,16 @@ def _apply(model: ir.Model, steps: Sequence[Sequence[Step]], check: Equivalence)
                 break
             logger.info("clean-up step %s left out: %s", _name(step), objection)
     return result
+
+
+def _applied_at_once(
+    model: ir.Model, steps: Sequence[Sequence[Step]], check: Equivalence
+) -> ir.Model | None:
+    """Return what the first alternatives make of ``model``, None if it computes another thing."""
+    result = model
+    for first, *_ in steps:
+        result = _attempt(first, result)
+    return result if check.objection(result) is None else None
 
 
 def _attempt(step: Step, model: ir.Model) -> ir.Model:

@@ -17,7 +17,7 @@ from onnx_unipts.graph.model import serialize
 from onnx_unipts.job import Job
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.student import Student, write_back
-from onnx_unipts.targets import Target, choose_targets, with_measured
+from onnx_unipts.targets import with_measured
 from onnx_unipts.training.ort import file_session, inference_session
 from onnx_unipts.training.trainer import Checkpoint
 
@@ -57,7 +57,6 @@ class Course:
         self._measured_on = data.fingerprint["sha256"][:16]
         order = np.random.default_rng(0).permutation(len(data))
         self._data = data.subset(np.sort(order[: student.affordable(SAMPLES)]))
-        self._targets: list[Target] = []
         self._dense: dict[str, np.ndarray] = {}
 
     def add(self, attempt: int, state: Checkpoint) -> None:
@@ -76,8 +75,8 @@ class Course:
             return
         try:
             # In processes of their own, whose memory does not stay with that of the training.
-            if not self._targets:
-                self._targets, self._dense = isolated(self._run_dense)
+            if not self._dense:
+                self._dense = isolated(self._run_dense)
             measured = isolated(self._measure, attempt, state)
         except UnsupportedModelError:
             return
@@ -116,18 +115,17 @@ class Course:
         model = self._job.load()
         write_back(self._student, model, tensors)
         session = inference_session(
-            serialize(runnable(with_measured(model, self._targets))), self._job.cores
+            serialize(runnable(with_measured(model, self._job.targets))), self._job.cores
         )
-        outputs = outputs_of(session, self._targets, self._data, self._job.own_batching)
-        measured = asdict(compare(self._targets, self._dense, outputs))
-        accuracy = measure_accuracy(self._targets, outputs, self._data.labels)
+        outputs = outputs_of(session, self._job.targets, self._data, self._job.own_batching)
+        measured = asdict(compare(self._job.targets, self._dense, outputs))
+        accuracy = measure_accuracy(self._job.targets, outputs, self._data.labels)
         return {**measured, "accuracy": None if accuracy is None else accuracy.value}
 
-    def _run_dense(self) -> tuple[list[Target], dict[str, np.ndarray]]:
-        """Return what is compared, and what the dense model makes of it."""
-        targets = choose_targets(self._job.dense, self._job.recipe.training.losses)
-        session = file_session(self._job.path, self._job.cores, targets)
-        return targets, outputs_of(session, targets, self._data, self._job.own_batching)
+    def _run_dense(self) -> dict[str, np.ndarray]:
+        """Return what the dense model makes of the data, by output."""
+        session = file_session(self._job.path, self._job.cores, self._job.targets)
+        return outputs_of(session, self._job.targets, self._data, self._job.own_batching)
 
 
 def _text(measured: Mapping[str, Any]) -> str:

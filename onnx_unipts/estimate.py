@@ -26,7 +26,6 @@ from onnx_unipts.layer_scoring import scored_samples
 from onnx_unipts.recover import QUICK_SAMPLES
 from onnx_unipts.student.building import STATISTICS_BATCH, STATISTICS_SAMPLES
 from onnx_unipts.student.model import BATCH_MULTIPLICATIONS
-from onnx_unipts.targets import choose_targets
 from onnx_unipts.training.ort import file_session
 
 __all__ = ["estimate"]
@@ -86,7 +85,7 @@ def estimate(job: Job, searching: bool = False) -> dict[str, Any]:
 def _seconds_per_sample(job: Job) -> float:
     """Return the time that one core takes for one sample, whatever else the machine does."""
     session = file_session(job.path, 1)
-    names = [target.output for target in choose_targets(job.dense)]
+    names = [target.output for target in job.targets]
 
     def seconds(count: int) -> float:
         batch = job.data.batch(np.arange(count))

@@ -13,7 +13,6 @@ from onnx_unipts.reconstruction.moments import have_room, moments_bytes
 from onnx_unipts.reconstruction.support import is_too_large
 from onnx_unipts.reconstruction.views import fitting_samples, fitting_views
 from onnx_unipts.reconstruction.walk import MEMORY as WALK_MEMORY
-from onnx_unipts.targets import choose_targets
 
 __all__ = [
     "fit_bytes",
@@ -84,10 +83,10 @@ def sample_multiplications(job: Job) -> int:
 
 def _scored(job: Job) -> float:
     """Return what the last layer takes beside the others where it scores classes, in seconds."""
-    last, losses = job.pruned[-1], job.recipe.training.losses
+    last = job.pruned[-1]
     if last.operator not in ("Gemm", "MatMul") or last.out_axis is None:
         return 0.0
-    if not any(target.kind == "classes" for target in choose_targets(job.dense, losses)):
+    if not any(target.kind == "classes" for target in job.targets):
         return 0.0
     inputs = last.count // last.shape[last.out_axis]
     return SCORED * inputs**3 if have_room(moments_bytes(inputs)) else 0.0

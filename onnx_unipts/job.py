@@ -24,6 +24,7 @@ from onnx_unipts.graph.randomness import random_nodes
 from onnx_unipts.patterns import Layout, Masking, Pattern, parse_pattern
 from onnx_unipts.progress import Progress, Quiet
 from onnx_unipts.recipe import Recipe
+from onnx_unipts.targets import Target, choose_targets
 from onnx_unipts.training.trainer import replicas_for
 
 __all__ = ["Job"]
@@ -77,6 +78,14 @@ class Job:
     def masking(self) -> Masking:
         """How the masks of the weights to prune are made."""
         return Masking(self.pattern, {weight.key: Layout.of(weight) for weight in self.pruned})
+
+    @cached_property
+    def targets(self) -> list[Target]:
+        """What of the dense model's outputs is compared with it.
+
+        Raises `UnsupportedModelError` where nothing can be, `UsageError` for a loss of no output.
+        """
+        return choose_targets(self.dense, self.recipe.training.losses)
 
     def allocator(self, searching: bool = False) -> str:
         """The name of what shares the sparsity out, or a file; ``searching`` where that is all."""

@@ -49,7 +49,7 @@ from onnx_unipts.patterns import Pattern, parse_pattern, target_sparsity
 from onnx_unipts.probing import require_running, with_running_sizes
 from onnx_unipts.progress import Progress
 from onnx_unipts.recipe import Recipe
-from onnx_unipts.targets import Target, choose_targets
+from onnx_unipts.targets import Target
 from onnx_unipts.training.objective import OBJECTIVES
 from onnx_unipts.training.recovery import RECOVERIES
 
@@ -159,7 +159,7 @@ def prepare_job(
 def _targets(job: Job) -> list[Target]:
     """Return what is compared, nothing where nothing can be. Raises `UsageError` for a loss."""
     try:
-        return choose_targets(job.dense, job.recipe.training.losses)
+        return job.targets
     except UnsupportedModelError:
         return []
 

@@ -32,7 +32,7 @@ from onnx_unipts.report.files import describe_file
 from onnx_unipts.report.layers import layer_sparsities
 from onnx_unipts.report.storage import quantization_facts, storage_facts
 from onnx_unipts.searching import SearchOutcome
-from onnx_unipts.targets import Target, choose_targets, with_measured
+from onnx_unipts.targets import Target, with_measured
 from onnx_unipts.training.ort import file_session, inference_session
 
 __all__ = ["data_facts", "finished_report", "planned_report", "search_facts"]
@@ -70,9 +70,8 @@ def finished_report(job: Job, outcome: Outcome) -> tuple[Report, dict[str, Any]]
     report.quantization = quantization_facts(report, outcome.finished.quantized)
     data = job.eval_data or job.data.subset(_sample(len(job.data)))
     report.measured_on = data_facts(data)
-    targets = choose_targets(job.dense, job.recipe.training.losses)
-    outputs = _outputs(job, outcome, targets, data)
-    report.fidelity, report.accuracy = _measure(targets, outputs, data)
+    outputs = _outputs(job, outcome, data)
+    report.fidelity, report.accuracy = _measure(job.targets, outputs, data)
     comparable = job.recipe.training.epochs > 0 and not job.random
     if comparable and (harm := _harm(report.fidelity, report.accuracy)):
         job.warn(
@@ -100,7 +99,7 @@ def finished_report(job: Job, outcome: Outcome) -> tuple[Report, dict[str, Any]]
         ratio=report.measured.get("latency", {}).get("ratio"),
     )
     report.memory_peak_bytes = peak_memory() or None
-    return report, _figures(job, sparse, targets, outputs, data)
+    return report, _figures(job, sparse, outputs, data)
 
 
 def _is_cut(outcome: Outcome) -> bool:
@@ -117,23 +116,21 @@ def _measured(job: Job, data: CalibrationData) -> dict[str, Any]:
     return measure_in_run(job.path, job.output, feeds, job.cores, batching.size or 1)
 
 
-def _outputs(
-    job: Job, outcome: Outcome, targets: list[Target], data: CalibrationData
-) -> dict[str, dict[str, np.ndarray]]:
+def _outputs(job: Job, outcome: Outcome, data: CalibrationData) -> dict[str, dict[str, np.ndarray]]:
     """Return what the models make of ``data``: dense, before and after recovery."""
 
     def run(session: onnxruntime.InferenceSession) -> dict[str, np.ndarray]:
-        return outputs_of(session, targets, data, job.own_batching)
+        return outputs_of(session, job.targets, data, job.own_batching)
 
     # One session at a time: each holds all weights.
-    outputs = {"dense": run(file_session(job.path, job.cores, targets))}
+    outputs = {"dense": run(file_session(job.path, job.cores, job.targets))}
     if outcome.before_recovery is not None:
-        pruned = serialize(runnable(with_measured(outcome.before_recovery, targets)))
+        pruned = serialize(runnable(with_measured(outcome.before_recovery, job.targets)))
         outputs["before_recovery"] = run(inference_session(pruned, job.cores))
     if outcome.finished.floats is not None:
-        floats = serialize(runnable(with_measured(outcome.finished.floats, targets)))
+        floats = serialize(runnable(with_measured(outcome.finished.floats, job.targets)))
         outputs["before_quantization"] = run(inference_session(floats, job.cores))
-    outputs["after_recovery"] = run(file_session(job.output, job.cores, targets))
+    outputs["after_recovery"] = run(file_session(job.output, job.cores, job.targets))
     unrecovered = outputs.get("before_quantization", outputs["after_recovery"])
     outputs.setdefault("before_recovery", unrecovered)
     return outputs
@@ -179,11 +176,10 @@ def _harm(fidelity: Mapping[str, Fidelity], accuracy: Mapping[str, Accuracy]) ->
 def _figures(
     job: Job,
     sparse: dict[str, np.ndarray],
-    targets: list[Target],
     outputs: dict[str, dict[str, np.ndarray]],
     data: CalibrationData,
 ) -> dict[str, Any]:
-    classes = next((t for t in targets if t.kind == "classes"), None)
+    classes = next((t for t in job.targets if t.kind == "classes"), None)
     dense, after = (
         None if classes is None else classes.scores(outputs[stage][classes.measured])
         for stage in ("dense", "after_recovery")
@@ -192,7 +188,7 @@ def _figures(
     inputs = data.batch(np.array(picked))
     return {
         "histograms": weight_histograms(read_tensors(job.dense, job.keys), sparse),
-        "samples": output_samples(inputs, targets, outputs, data.labels, picked),
+        "samples": output_samples(inputs, job.targets, outputs, data.labels, picked),
     }
 
 
