@@ -65,6 +65,41 @@ def test_a_convolution_with_one_score_per_class_and_no_layer_without_a_bias(tmp_
     assert found(student_of(model, tmp_path, images(32))) == {}
 
 
+@pytest.mark.parametrize("added", ["a = Add (m, b)", "a = Add (b, m)"])
+@pytest.mark.parametrize("shape", [(6,), (1, 6)])
+def test_a_product_to_which_a_bias_is_added_as_a_gemm_with_it(added, shape, tmp_path: Path):
+    x = np.random.default_rng(0).standard_normal((64, 5)).astype(np.float32)
+    head = "net (float[N,5] x) => (float[N,6] y) {{ h = MatMul (x, v) r = Relu (h) {} }}"
+    tensors = draw(0, v=(5, 9), w=(9, 6), b=shape)
+    apart = network(head.format(f"m = MatMul (r, w) {added} y = Softmax (a)"), tensors)
+    as_one = network(head.format("a = Gemm (r, w, b) y = Softmax (a)"), tensors)
+    fitted_in = []
+    for name, model in (("apart", apart), ("as_one", as_one)):
+        (tmp_path / name).mkdir()
+        student, data = prepared(model, tmp_path / name, x)
+        assert found(student) == {"w": "b"}
+        kept = {each: student.dense[each].size // 3 for each in student.prunable}
+        fitted_in.append(reconstruct(student, kept, data, 1, Quiet())[0])
+    for each in ("v", "w", "b"):
+        np.testing.assert_allclose(fitted_in[0][each], fitted_in[1][each], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        # read before the bias as well
+        "m = MatMul (x, w) a = Add (m, b) y = Softmax (a) z = Relu (m)",
+        # what is added is computed
+        "m = MatMul (x, w) c = Relu (b) a = Add (m, c) y = Softmax (a) z = Relu (x)",
+    ],
+)
+def test_a_product_whose_bias_is_not_all_that_comes_of_it_is_fitted_to_squares(body, tmp_path):
+    x = np.random.default_rng(0).standard_normal((32, 5)).astype(np.float32)
+    signature = "net (float[N,5] x) => (float[N,6] y, float[N,M] z)"
+    model = network(f"{signature} {{ {body} }}", draw(0, w=(5, 6), b=(6,)))
+    assert found(student_of(model, tmp_path, x)) == {}
+
+
 @pytest.mark.parametrize(
     ("body", "shapes"),
     [

@@ -47,7 +47,8 @@ Train = Callable[..., tuple[np.ndarray, np.ndarray]]
 def scoring_layers(student: Student, layers: Mapping[str, LinearLayer]) -> dict[str, str]:
     """Return those of ``layers`` whose outputs are class scores, with the name of their bias.
 
-    Convolutions and Gemm nodes that add a bias of their own, one number per class.
+    Convolutions, Gemm nodes and MatMul nodes before an Add, with a bias of their own: one number
+    per class.
     """
     targets = {target.value: target for target in student.targets if target.kind == "classes"}
     inputs = {value.name: value for value in student.model.graph.inputs}
@@ -56,7 +57,8 @@ def scoring_layers(student: Student, layers: Mapping[str, LinearLayer]) -> dict[
         use = only_use(inputs[name])
         assert use is not None
         node, index = use
-        scores, bias = _scores(node), _bias(node, student)
+        biased, bias = _biased(node, student)
+        scores = _scores(biased)
         target = targets.get(str(scores.name))
         scaled = any(node.attributes.get_float(key, 1.0) != 1.0 for key in ("alpha", "beta"))
         if target is None or not bias or scaled or layer.groups > 1 or index != 1:
@@ -184,8 +186,15 @@ def _has_classes(scores: ir.Value, axis: int, expected: int, classes: int) -> bo
     return axis % rank == expected % rank and sizes[axis] == classes
 
 
-def _bias(node: ir.Node, student: Student) -> str:
-    value = node.inputs[2] if len(node.inputs) > 2 else None
-    if value is None or value.name not in student.tensors or len(list(value.uses())) != 1:
-        return ""
-    return str(value.name)
+def _biased(node: ir.Node, student: Student) -> tuple[ir.Node, str]:
+    """Return what adds the bias to what ``node`` multiplies, and its name, empty without one."""
+    bias = node.inputs[2] if len(node.inputs) > 2 else None
+    if node.op_type == "MatMul":
+        uses = list(node.outputs[0].uses())
+        if len(uses) != 1 or uses[0].node.op_type != "Add" or node.outputs[0].is_graph_output():
+            return node, ""
+        node, index = uses[0]
+        bias = node.inputs[1 - index]
+    if bias is None or bias.name not in student.tensors or len(list(bias.uses())) != 1:
+        return node, ""
+    return node, str(bias.name)
