@@ -99,6 +99,8 @@ def test_settings_are_read_as_yaml(assignment, value):
     ("setting", "message"),
     [
         ("training.epochs=-1", "training.epochs is -1; allowed: an integer at least 0"),
+        ("training.epochs=true", "training.epochs is True; allowed: an integer at least 0"),
+        ("sparsity=true", "sparsity is True; allowed: a number"),
         ("training.epochs=many", "training.epochs is 'many'; allowed: an integer at least 0"),
         ("training.momentum=1", "training.momentum is 1; allowed: a number at least 0 and below 1"),
         ("training.learning_rate=nan", "learning_rate is 'nan'; allowed: a number above 0"),
