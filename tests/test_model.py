@@ -67,6 +67,22 @@ def with_external_data(directory: Path, name: str = "model.onnx") -> Path:
     return path
 
 
+@pytest.mark.parametrize("stored", ["inside", "beside"])
+def test_what_is_said_of_a_weight_is_kept_once(stored, tmp_path):
+    model = linear_model()
+    weight = model.graph.initializer[0]
+    weight.doc_string = "of the first layer"
+    helper.set_metadata_props(weight, {"source": "someone"})
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path, save_as_external_data=stored == "beside", size_threshold=0)
+    for turn in ("once.onnx", "twice.onnx"):
+        save_model(load_model(path), path := tmp_path / turn)
+    written = onnx.load(path, load_external_data=False).graph.initializer[0]
+    assert (len(written.external_data) > 0) == (stored == "beside")
+    assert written.doc_string == "of the first layer"
+    assert [(each.key, each.value) for each in written.metadata_props] == [("source", "someone")]
+
+
 def run(path: Path, x: np.ndarray) -> np.ndarray:
     return ort.InferenceSession(path).run(None, {"x": x})[0]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -57,11 +58,16 @@ def _map_tensor(
                 maps[file] = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
         buffer = memoryview(maps[file])[begin : begin + length]
     shape = tuple(tensor.shape.numpy())
+    described: Any = {
+        "name": tensor.name,
+        "doc_string": tensor.doc_string,
+        "metadata_props": dict(tensor.metadata_props),
+    }
     if tensor.dtype.bitwidth < 8:
         packed = np.frombuffer(buffer, dtype=np.uint8)
-        return ir.PackedTensor(packed, tensor.dtype, shape=shape, name=tensor.name)
+        return ir.PackedTensor(packed, tensor.dtype, shape=shape, **described)
     array = np.frombuffer(buffer, dtype=tensor.dtype.numpy()).reshape(shape)
-    return ir.Tensor(array, dtype=tensor.dtype, name=tensor.name, doc_string=tensor.doc_string)
+    return ir.Tensor(array, dtype=tensor.dtype, **described)
 
 
 def _data_file(location: str, path: Path, where: str) -> Path:

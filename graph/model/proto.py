@@ -52,6 +52,9 @@ def from_proto(proto: onnx.ModelProto) -> ir.Model:
     for stored in stored_tensors(model).values():
         if stored.value.name in sparse:
             stored.value.meta["storage"] = "sparse"
+        raw = getattr(stored.tensor, "raw", None)
+        if isinstance(raw, onnx.TensorProto) and stored.tensor.metadata_props:
+            del raw.metadata_props[:]  # onnx-ir would write them beside its own
     return model
 
 

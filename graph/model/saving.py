@@ -105,6 +105,8 @@ def _write_external_data(
                 tensor.dtype,
                 shape=ir.Shape(tensor.shape.numpy()),
                 name=value.name or "",
+                doc_string=tensor.doc_string,
+                metadata_props=dict(tensor.metadata_props),
             )
             references.append((value, reference))
             offset += tensor.nbytes
