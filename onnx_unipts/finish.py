@@ -112,7 +112,8 @@ def _write(
         stored = model if integers is None else final
         verify_file(job, stored, kept, batch, whole=final is model, path=trial)
     written = writer.write(final.clone(), job.output, job.storage)
-    for warning in written.warnings:
+    # Channels are cut out: that no zeros are left to be stored is no fault.
+    for warning in () if job.pattern.whole_model else written.warnings:
         job.warn(warning)
     floats = None if integers is None else smaller
     return Finished(read_tensors(model, job.keys), eliminated, written, integers, floats)

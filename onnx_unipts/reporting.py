@@ -68,6 +68,12 @@ def finished_report(job: Job, outcome: Outcome) -> tuple[Report, dict[str, Any]]
     report.eliminated = outcome.finished.eliminated
     report.storage = storage_facts(report, outcome.finished.written, job.pruned)
     report.quantization = quantization_facts(report, outcome.finished.quantized)
+    if job.storage.quantize and report.output["bytes"] > report.model["bytes"]:
+        job.warn(
+            f"quantised it takes {report.output['bytes']} bytes, the dense model "
+            f"{report.model['bytes']}: what int8 adds to the graph is more than it saves in so "
+            "small a model; leave out --quantize"
+        )
     data = job.eval_data or job.data.subset(_sample(len(job.data)))
     report.measured_on = data_facts(data)
     outputs = _outputs(job, outcome, data)

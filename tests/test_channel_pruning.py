@@ -240,6 +240,7 @@ def test_the_written_file_is_smaller_and_all_of_it_is_used(make: Any, method: st
     left = sum(math.prod(shapes[name]) for name in ("w1", "w2", "w3"))
     assert left <= 0.6 * 824
     assert result.report["dead_channels"]["removed"] > 0
+    assert not any("when packed" in text for text in result.report["warnings"])
     model = load_model(result.output)
     for weight in read_tensors(model, ["w1", "w2", "w3"]).values():
         assert np.count_nonzero(weight) == weight.size

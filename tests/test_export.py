@@ -397,6 +397,16 @@ def test_quantised_zeros_stay_zero_and_pack(tmp_path: Path):
     assert report["quantization"]["samples"] == 48
 
 
+def test_a_quantised_file_larger_than_the_dense_one_is_said_to_be(tmp_path: Path):
+    options: dict[str, Any] = {"data": {"x": images()}, "settings": UNTRAINED, "quantize": "int8"}
+    small = saved(network(CLASSIFIER, classifier_tensors()), tmp_path)
+    told = api.compress(small, sparsity=0.8, **options).report
+    assert told["output"]["bytes"] > told["model"]["bytes"]
+    assert any("than it saves in so small a model" in text for text in told["warnings"])
+    quiet = api.compress(saved(wide(sparsity=0.0), tmp_path), sparsity=0.9, **options).report
+    assert not any("so small a model" in text for text in quiet["warnings"])
+
+
 def test_a_quantised_file_is_evaluated_by_the_weights_it_was_made_from(tmp_path: Path):
     source = saved(wide(sparsity=0.0), tmp_path)
     result = api.compress(
