@@ -9,6 +9,7 @@ import numpy as np
 from onnx_unipts.graph.cost import multiplications
 from onnx_unipts.job import Job
 from onnx_unipts.reconstruction.layer_fit import ROWS_MEMORY
+from onnx_unipts.reconstruction.linear_layer import POSITIONS
 from onnx_unipts.reconstruction.moments import have_room, moments_bytes
 from onnx_unipts.reconstruction.support import is_too_large
 from onnx_unipts.reconstruction.views import fitting_samples, fitting_views
@@ -35,6 +36,7 @@ CHOSEN = 7e-9
 # Seconds for the cube of the inputs of a layer that scores classes: its products are solved for
 # several priors, its masks by their eigenvectors, once more each. The example: 2e-9, for 1024.
 SCORED = 2e-9
+FLOAT_BYTES = 4
 # Arrays as large as the rows of a layer that there are at once, at most.
 ROWS_COPIES = 8
 
@@ -59,8 +61,9 @@ def fit_bytes(job: Job, values: int) -> int:
     what comes of them.
     """
     samples = fitting_samples(job.data) * views_to_fit(job)
-    walked = 2 * samples * values
-    return 2 * min(walked, WALK_MEMORY) + ROWS_COPIES * min(walked // 2, ROWS_MEMORY)
+    widest = max((max(count // inputs, inputs) for count, inputs in _layers(job)), default=0)
+    rows = min(samples * values, samples * POSITIONS * widest * FLOAT_BYTES, ROWS_MEMORY)
+    return 2 * min(2 * samples * values, WALK_MEMORY) + ROWS_COPIES * rows
 
 
 def mask_search_seconds(job: Job) -> float:
