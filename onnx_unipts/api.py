@@ -152,7 +152,8 @@ def compress(
         if prepared_by is not None:
             run.inherit(PREPARATION, prepared_by, differing=NOT_OF_PREPARATION)
         facts, figures = finished_report(job, run_compression(job, run))
-        facts.time = {**facts.time, "total_seconds": before + run.times.seconds("total")}
+        prepared, total = (before + run.times.seconds(each) for each in ("preparation", "total"))
+        facts.time = {"preparation_seconds": prepared, **facts.time, "total_seconds": total}
         document = report_document(facts)
         run.write_json(FIGURES, figures)
         run.write_json(REPORT, document)
@@ -204,11 +205,12 @@ def search(
     with _opened(job, directory, resume) as run, on_one_thread():
         found = run_search(job, run)
         allocation = run.read_json("allocation.json")
-        total = before + run.times.seconds("total")
+        prepared, total = (before + run.times.seconds(each) for each in ("preparation", "total"))
     report = report_document(planned_report(job))
     report["allocation"] = allocation
     report["search"] = search_facts(found)
     report["time"] = {
+        "preparation_seconds": prepared,
         "search_seconds": found.seconds,
         "total_seconds": total,
     }

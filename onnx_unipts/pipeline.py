@@ -79,8 +79,7 @@ def run_compression(job: Job, run: RunDirectory) -> Outcome:
         job.warn("pruned without training: the weights take more than 2 GB")
         return _only_prune(job, run, "uniform")
     try:
-        job = replace(job, data=_data(job, run))
-        return _compress(job, run, _student(job, run))
+        return _compress(*_prepared(job, run))
     except UnsupportedModelError as error:
         job.warn(f"pruned without training: {error}")
     except RUNTIME_ERRORS as error:
@@ -90,8 +89,17 @@ def run_compression(job: Job, run: RunDirectory) -> Outcome:
 
 def _cut_channels(job: Job, run: RunDirectory) -> Outcome:
     """Compress a model by channels, for which there is no way without working on it."""
-    job = replace(job, data=_data(job, run))
-    return _compress(job, run, _student(job, run))
+    return _compress(*_prepared(job, run))
+
+
+def _prepared(job: Job, run: RunDirectory) -> tuple[Job, RunDirectory, Student]:
+    """Return ``job`` with the data that it is done on, and the student of it."""
+    run.times.begin("preparation")
+    try:
+        job = replace(job, data=_data(job, run))
+        return job, run, _student(job, run)
+    finally:
+        run.times.end("preparation")
 
 
 def _compress(job: Job, run: RunDirectory, student: Student) -> Outcome:
@@ -123,8 +131,9 @@ def _only_prune(job: Job, run: RunDirectory, unscored: str = UNSCORED) -> Outcom
         dense, job.sparsity, job.recipe.seed, settings, masking=job.masking, minimum=minimum
     )
     tell_of_zeros(job, problem)
-    kept = allocate_rest(unscored if method in SEARCHES else method, problem, job.prescribed)
-    document = allocation_document(job.sparsity, unscored, kept, problem.counts)
+    method = unscored if method in SEARCHES else method
+    kept = allocate_rest(method, problem, job.prescribed)
+    document = allocation_document(job.sparsity, method, kept, problem.counts)
     run.write_json("allocation.json", document)
     search = SearchOutcome(kept, time.monotonic() - began, 0, 0, [])
     done = finish_untrained(job, _pruned_only(job, dense, kept, job.masking), kept)
@@ -138,8 +147,7 @@ def _plain(array: np.ndarray, zero: int) -> np.ndarray:
 
 def run_search(job: Job, run: RunDirectory) -> SearchOutcome:
     """Find the allocation for the model of ``job`` and write it to ``allocation.json``."""
-    job = replace(job, data=_data(job, run))
-    return search_allocation(job, run, _student(job, run), searching=True)
+    return search_allocation(*_prepared(job, run), searching=True)
 
 
 def _data(job: Job, run: RunDirectory) -> CalibrationData:

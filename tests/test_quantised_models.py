@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +148,14 @@ def test_weights_of_a_few_bits_alone_are_refused_with_the_reason(tmp_path: Path)
     done = CliRunner().invoke(main, ["compress", str(path), "--sparsity", "0.5"])
     assert done.exit_code == 4
     assert "stored as integers, not as bytes with one zero point" in done.output
+
+
+@pytest.mark.parametrize(
+    ("asked", "noted"), [("erk", "erk"), ("uniform", "uniform"), ("evolutionary", "lamp")]
+)
+def test_the_allocation_of_what_is_only_pruned_names_what_made_it(asked, noted, tmp_path: Path):
+    settings = QUICK | {"include": ["quantised"], "allocation.method": asked}
+    result = api.compress(operators(tmp_path), sparsity=0.5, settings=settings, jobs=1)
+    assert result.report["time"]["preparation_seconds"] > 0
+    document = json.loads((result.run_dir / "allocation.json").read_text())
+    assert document["method"] == noted

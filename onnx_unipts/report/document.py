@@ -44,7 +44,8 @@ class Report:
         accuracy: by stage, ``dense`` too; empty without labels.
         data: where inputs came from (``description``), how many (``samples``, ``skipped``).
         measured_on: the same for the data that fidelity and accuracy were measured on.
-        time: ``search_seconds``, ``training_seconds``, ``total_seconds``.
+        time: ``preparation_seconds`` (of reading, checking and adapting the dense model),
+            ``search_seconds``, ``training_seconds``, ``total_seconds``.
         search: ``evaluations``, ``images``, ``best_by_generation``.
         training: ``steps``, ``images``, ``loss`` by step, and ``history`` by epoch: ``epoch``,
             ``step``, ``samples``, ``divergence``, ``agreement``, ``accuracy`` as if it ended there.

@@ -79,7 +79,8 @@ def seconds_text(seconds: float) -> str:
 
 def time_text(time: Mapping[str, Any]) -> str:
     """Return what the phases of a run took, as far as they are known."""
-    spent = {phase: time.get(f"{phase}_seconds") for phase in ("search", "training", "total")}
+    phases = ("preparation", "search", "training", "total")
+    spent = {phase: time.get(f"{phase}_seconds") for phase in phases}
     return ", ".join(f"{phase} {seconds_text(s)}" for phase, s in spent.items() if s is not None)
 
 
