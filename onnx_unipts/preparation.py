@@ -60,7 +60,6 @@ STEPS_OF_FEW = 4
 # Fewer samples than the first, for more weights each than the second, are learned by heart.
 FEW_SAMPLES = 1024
 WEIGHTS_PER_SAMPLE = 1000
-RECURRENT = ("GRU", "LSTM", "RNN")
 # Fewer than these say nothing about what a model will meet.
 FEWEST_SAMPLES = 8
 
@@ -133,26 +132,8 @@ def prepare_job(
     _present_targets(job, targets)
     for text in _without_effect(job):
         job.warn(text)
-    computed = [weight for weight in weights if weight.reason.startswith("computed by")]
-    if computed := [weight for weight in computed if weight.operator not in RECURRENT]:
-        job.warn(
-            f"{len(computed)} of {len(weights)} weights are not in the sparsity: the graph "
-            f"computes them from constants (first {computed[0].name!r}); where a simplifier such "
-            "as onnxsim folds them, simplify the model first"
-        )
-    if last_resort:
-        operators = ", ".join(sorted({weight.operator for weight in job.pruned}))
-        others = "the model has no other weights"
-        if job.recipe.pattern != "unstructured":
-            others += f" that the pattern {job.pattern.name} suits"
-        job.warn(f"{others}: those of {operators} are pruned")
-    if (size := recipe.training.batch_size) != wanted:
-        job.warn(
-            f"{len(loaded)} samples do not fill a batch of {wanted}: trained by {size} a step"
-            + (", from layers fitted one by one" if recipe.training.reconstruction else "")
-        )
-    elif recipe.training.reconstruction and recipe.training.epochs > 0:
-        job.progress.message(f"trained on {len(loaded)} samples from layers fitted one by one")
+    _present_weights(job, last_resort)
+    _present_batch(job, wanted)
     return job
 
 
@@ -168,6 +149,36 @@ def _present_targets(job: Job, targets: Sequence[Target]) -> None:
     """Say how the outputs are compared, which their shapes and makers alone tell."""
     if kinds := ", ".join(f"{target.output} as {target.in_words}" for target in targets):
         job.progress.message(f"compared with the dense model's: {kinds}")
+
+
+def _present_weights(job: Job, last_resort: str) -> None:
+    """Say what is not pruned though it looks like it, and what is pruned for want of others."""
+    computed = [weight for weight in job.weights if weight.computed and not weight.kind]
+    if computed:
+        job.warn(
+            f"{len(computed)} of {len(job.weights)} weights are not in the sparsity: the graph "
+            f"computes them from constants (first {computed[0].name!r}); where a simplifier such "
+            "as onnxsim folds them, simplify the model first"
+        )
+    if last_resort:
+        operators = ", ".join(sorted({weight.operator for weight in job.pruned}))
+        others = "the model has no other weights"
+        if job.recipe.pattern != "unstructured":
+            others += f" that the pattern {job.pattern.name} suits"
+        job.warn(f"{others}: those of {operators} are pruned")
+
+
+def _present_batch(job: Job, wanted: int) -> None:
+    """Say that samples are too few for a batch of the size that was ``wanted``, or to learn by."""
+    settings, samples = job.recipe.training, len(job.data)
+    fitted = settings.reconstruction and settings.epochs > 0
+    if settings.batch_size != wanted:
+        job.warn(
+            f"{samples} samples do not fill a batch of {wanted}: trained by {settings.batch_size} "
+            "a step" + (", from layers fitted one by one" if fitted else "")
+        )
+    elif fitted:
+        job.progress.message(f"trained on {samples} samples from layers fitted one by one")
 
 
 def _present_randomness(job: Job) -> None:

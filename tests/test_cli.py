@@ -105,6 +105,8 @@ def test_inspect_prints_the_promised_json(model: Path):
         "chain": [],
         "in_groups": 1,
         "zero": 0,
+        "kind": "",
+        "computed": False,
     }
     assert conv["trainable"] in (True, False, None)
     assert (fc["out_axis"], fc["in_axis"]) == (0, 1)

@@ -85,7 +85,8 @@ class _Finder:
             weight = self._computed(value, call, origin[0], node)
         else:
             weight = self._stored_weight(stored, node, operand, chain, constant_data)
-        self._merge(replace(weight, nodes=(scoped(scope, node_label(node)),)))
+        nodes = (scoped(scope, node_label(node)),)
+        self._merge(replace(weight, nodes=nodes, kind=operand.kind))
 
     def _merge(self, weight: PrunableWeight) -> None:
         """List a tensor once; it is pruned if any of its uses allows it."""
@@ -158,6 +159,7 @@ class _Finder:
             trainable=None,
             reason=f"{how} by {producer.op_type} (node {node_label(producer)!r}), not stored",
             chain=tuple(step.op_type for step in self._origins.makers(operand, call)),
+            computed=not generated,
         )
 
     def _generated_shape(self, node: ir.Node) -> tuple[int, ...] | None:

@@ -31,6 +31,8 @@ class PrunableWeight:
         in_groups: how many groups of channels share ``in_axis``, each summed by itself: those of a
             grouped ConvTranspose, else 1.
         zero: what is stored for zero: the zero point of a quantised tensor, 0 for all others.
+        kind: the kind of its use where that is pruned only by choice: one of `KINDS`, else empty.
+        computed: whether the graph computes it from constants, so that nothing is stored.
     """
 
     name: str
@@ -48,6 +50,8 @@ class PrunableWeight:
     chain: tuple[str, ...]
     in_groups: int = 1
     zero: int = 0
+    kind: str = ""
+    computed: bool = False
 
     @property
     def key(self) -> str:
