@@ -237,6 +237,20 @@ def test_the_student_computes_what_the_dense_model_does(form: str, built: Callab
         assert_close(value, expected)
 
 
+def test_a_teacher_by_batches_normalises_by_these_and_nothing_else(tmp_path: Path):
+    # Not scaled, a normalisation's bias equals its mean: of equal constants the runtime makes one.
+    model = load_model(saved(classifier(), tmp_path))
+    data = load_calibration_data({"x": images(32)}, input_signature(model))
+    keys = [weight.key for weight in find_prunable(model)]
+    student = build_student(model, keys, data, Training(filter_scale="none"))
+    values = [target.value for target in student.targets]
+    feeds = {"x": images(16)}
+    (taught,) = inference_session(student.teacher("batch")).run(values, feeds)
+    fed = inference_session(student.with_batch_statistics())
+    (expected,) = fed.run(values, {**student.dense, **feeds})
+    np.testing.assert_allclose(taught, expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_written_back_untrained_the_model_computes_what_it_did(
     form: str, built: Callable[..., Built], tmp_path: Path

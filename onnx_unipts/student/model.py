@@ -28,6 +28,8 @@ __all__ = ["Student"]
 PASS_MULTIPLICATIONS = 300_000_000_000
 # What a run may take: the activations of a batch grow with it, and have to fit into memory.
 BATCH_MULTIPLICATIONS = 150_000_000_000
+# A number that no weight is.
+UNREAD = 1e15
 
 
 @dataclass
@@ -59,12 +61,26 @@ class Student:
 
     def teacher(self, statistics: str) -> bytes:
         """Return the dense model, serialised, with ``batch`` or ``running`` statistics."""
-        model = self.model
+        model, tensors = self.model, self.dense
         if statistics == "batch":
             model = normalization.with_batch_statistics(model, self.normalizations)
-        model = bind(model, self.dense)
+            tensors = tensors | self._unread_statistics()
+        model = bind(model, tensors)
         expose(model, self.taught)
         return serialize(model)
+
+    def _unread_statistics(self) -> dict[str, np.ndarray]:
+        """Return in place of running statistics, which batches replace, what equals no tensor.
+
+        Of equal constants onnxruntime makes one, and writes the statistics of a batch over it: over
+        the bias of a normalisation that equals its mean, before it is read.
+        """
+        names = dict.fromkeys(name for norm in self.normalizations for name in norm.statistics)
+        shapes = (self.dense[name].shape for name in names)
+        return {
+            name: np.full(shape, UNREAD * number, np.float32)
+            for number, (name, shape) in enumerate(zip(names, shapes, strict=True), start=1)
+        }
 
     @property
     def taught(self) -> tuple[Target, ...]:
