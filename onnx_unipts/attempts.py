@@ -40,7 +40,6 @@ class Attempt:
         careful: whether steps are relative to the weights, and statistics those of samples as
             they are.
         parts: whether a step sees parts of its images, enlarged.
-        last: whether no other follows.
     """
 
     number: int
@@ -50,7 +49,6 @@ class Attempt:
     settings: Training
     careful: bool = False
     parts: bool = False
-    last: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,7 +104,6 @@ def attempts_at(job: Job, student: Student, untrained: Untrained) -> list[Attemp
             settings=_inside(settings) if inside else _at(settings, _careful_rate(job, number)),
             careful=True,
             parts=inside and fitting_views(job.data, student.multiplications, settings.augment) > 1,
-            last=number + 1 == len(RATES),
         )
         careful.append(attempt)
     return careful if untrained.fitted or settings.batch_size < SMALLEST_SLICE else bold + careful

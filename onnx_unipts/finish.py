@@ -12,6 +12,7 @@ from onnx_unipts.elimination import without_dead_channels
 from onnx_unipts.export import FORMATS, Storage, Written
 from onnx_unipts.export.qdq import Quantized
 from onnx_unipts.graph.channels import Elimination
+from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.model import (
     fits_one_file,
     load_model,
@@ -77,6 +78,11 @@ def finish(
     signature or its outputs are not what they must be; nothing is written then, and a file that was
     there before stays.
     """
+    broken = [name for name, tensor in final.items() if not np.isfinite(tensor).all()]
+    if broken:
+        raise UnsupportedModelError(
+            f"{broken[0]} would hold NaN or infinite values; is the data too large?"
+        )
     model = job.load()
     write_back(student, model, final)
     verify_model(job, model, kept)

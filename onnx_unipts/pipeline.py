@@ -45,6 +45,8 @@ UNSCORED = "lamp"
 LEAST_AGREEMENT = 0.8
 # Of answers, the share that may be one class for the model to adapt by them.
 MOST_ALIKE = 0.95
+# Values too large for single precision show in what comes of them, which is checked.
+QUIET = np.errstate(over="ignore", invalid="ignore")
 
 
 @dataclass
@@ -64,6 +66,7 @@ class Outcome:
     finished: Finished
 
 
+@QUIET
 def run_compression(job: Job, run: RunDirectory) -> Outcome:
     """Compress the model of ``job`` into its output file; ``run`` keeps what a resume needs.
 
@@ -145,6 +148,7 @@ def _plain(array: np.ndarray, zero: int) -> np.ndarray:
     return array.astype(np.float32, copy=False) if zero == 0 else array.astype(np.float32) - zero
 
 
+@QUIET
 def run_search(job: Job, run: RunDirectory) -> SearchOutcome:
     """Find the allocation for the model of ``job`` and write it to ``allocation.json``."""
     return search_allocation(*_prepared(job, run), searching=True)

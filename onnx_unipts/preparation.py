@@ -31,7 +31,7 @@ from onnx_unipts.calibration import (
     require_batch,
 )
 from onnx_unipts.criteria import CRITERIA
-from onnx_unipts.data_check import check_file, value_ranges
+from onnx_unipts.data_check import check_file, stand_ins, value_ranges
 from onnx_unipts.fitness import BACKENDS, FITNESS
 from onnx_unipts.fitness.accuracy import ACCURACY, require_labels
 from onnx_unipts.graph.dynamic_batch import batching_of
@@ -265,7 +265,7 @@ def _present_data(job: Job) -> None:
     if job.synthetic:
         described.pop("calibration data")
     for name, data in described.items():
-        for warning in check_file(job.path, job.dense, data, job.cores):
+        for warning in (*stand_ins(data), *check_file(job.path, job.dense, data, job.cores)):
             job.warn(f"{name}: {warning}")
 
 

@@ -18,7 +18,7 @@ from onnx_unipts.callbacks import Epoch
 from onnx_unipts.course import Course
 from onnx_unipts.distance import DivergenceFromDense
 from onnx_unipts.finish import RECALIBRATION_SAMPLES, finished, pruned_exactly
-from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
+from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.job import Job
 from onnx_unipts.memory import give_back
@@ -92,7 +92,8 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
         if divergence_of(recovery.tensors) <= min(distances):
             return recovery._replace(untrained=unreached, history=course.of(number))
         rate = attempt.settings.learning_rate
-        job.warn(f"at a learning rate of {rate:g} training leads away from the dense model")
+        how = _diverged(state) or "leads away from the dense model"
+        job.warn(f"at a learning rate of {rate:g} training {how}")
     return best
 
 
@@ -152,9 +153,8 @@ def _trained(
     unreached = list(trainer.unreached)
     if state.epoch < settings.epochs:
         for reached in trainer.epochs(state, job.progress):
-            if not _is_finite(reached) and not attempt.last:
+            if _diverged(reached):
                 return reached, unreached
-            _require_finite(reached, job.recipe.training.learning_rate)
             course.add(number, reached)
             _save_state(run, reached, number)
             losses = reached.losses[len(state.losses) :]
@@ -168,9 +168,12 @@ def _copied(tensors: Mapping[str, np.ndarray]) -> Checkpoint:
     return Checkpoint(0, {name: tensor.copy() for name, tensor in tensors.items()})
 
 
-def _is_finite(state: Checkpoint) -> bool:
+def _diverged(state: Checkpoint) -> str:
+    """Say how the training up to ``state`` diverged; empty where it did not."""
+    if len(broken := np.flatnonzero(~np.isfinite(state.losses))):
+        return f"diverges: the loss is {state.losses[broken[0]]} at step {broken[0] + 1}"
     finite = all(np.isfinite(tensor).all() for tensor in state.tensors.values())
-    return finite and bool(np.isfinite(state.losses).all())
+    return "" if finite else f"diverges: weights are infinite in epoch {state.epoch}"
 
 
 def _without_training(job: Job, student: Student, kept: Kept) -> tuple[list[Recovery], bool]:
@@ -229,22 +232,6 @@ def _fitted(job: Job, student: Student, kept: Kept, data: CalibrationData, views
     )
     settled = _settled(job, student, Checkpoint(0, dict(tensors)), kept)
     return settled._replace(untrained=unfitted)
-
-
-def _require_finite(state: Checkpoint, learning_rate: float) -> None:
-    """Raise `UsageError` if the epoch that ended here diverged."""
-    broken = np.flatnonzero(~np.isfinite(state.losses))
-    if not len(broken) and all(np.isfinite(tensor).all() for tensor in state.tensors.values()):
-        return
-    where = (
-        f"the loss is {state.losses[broken[0]]} at step {broken[0] + 1}"
-        if len(broken)
-        else ("weights are infinite")
-    )
-    raise UsageError(
-        f"training diverged: {where}, in epoch {state.epoch}; use a learning rate (--lr) below "
-        f"{learning_rate:g}"
-    )
 
 
 def _check(job: Job, student: Student, kept: Kept) -> bool:

@@ -13,7 +13,7 @@ from onnx_unipts.elimination import difference_from, tolerance
 from onnx_unipts.evaluation import run_samples
 from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.equivalence import relative_difference
-from onnx_unipts.graph.errors import OnnxUniptsError, TargetMissedError
+from onnx_unipts.graph.errors import OnnxUniptsError, TargetMissedError, UnsupportedModelError
 from onnx_unipts.graph.model import (
     is_ort_format,
     load_model,
@@ -36,13 +36,18 @@ HALF_TOLERANCE = 5e-2
 def verify_model(job: Job, model: ir.Model, kept: Mapping[str, int]) -> None:
     """Check the signature of ``model`` and its zeros.
 
-    Raises `TargetMissedError` for other zeros than asked for, `OnnxUniptsError` for the signature.
+    Raises `TargetMissedError` for other zeros than asked for, `OnnxUniptsError` for the signature,
+    `UnsupportedModelError` for values that are not finite.
     """
     _verify_signature(job, model)
     zeros = {weight.key: weight.zero for weight in job.pruned}
     stored = stored_tensors(model)
     for key in job.keys:
         tensor = stored[key].numpy()
+        if not np.isfinite(tensor.astype(np.float32, copy=False)).all():
+            raise UnsupportedModelError(
+                f"weight {key} would hold NaN or infinite values; is the data too large?"
+            )
         if broken := job.masking.violation(key, tensor):
             raise TargetMissedError(
                 f"{job.output}: weight {key} breaks the pattern {job.pattern.name}: {broken}"

@@ -26,7 +26,6 @@ def test_what_was_not_fitted_is_trained_boldly_then_carefully(convolutional, tmp
     attempts = attempts_at(job, student, before)
     settings = job.recipe.training
     assert [attempt.number for attempt in attempts] == [0, 1, 2, 3]
-    assert [attempt.last for attempt in attempts] == [False, False, False, True]
     assert [attempt.careful for attempt in attempts] == [False, False, True, True]
     rates = [attempt.settings.learning_rate for attempt in attempts]
     path = PATH / settings.steps(64)
@@ -60,7 +59,7 @@ def test_what_was_fitted_wholly_learns_from_inner_values_first(convolutional, tm
     job = job_of(tmp_path, learning_rate=0.02)
     before = untrained(student, fitted=True, renewed=True)
     inside, careful = attempts_at(job, student, before)
-    assert (inside.number, careful.number, inside.last, careful.last) == (2, 3, False, True)
+    assert (inside.number, careful.number) == (2, 3)
     assert inside.learner.targets == ()
     assert inside.learner.features == student.features
     assert inside.settings.learning_rate == pytest.approx(0.02 * INSIDE)

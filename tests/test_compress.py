@@ -258,6 +258,24 @@ def test_training_at_a_wild_rate_falls_back_on_a_lower_one_or_on_none(tmp_path: 
     assert after <= before
 
 
+@pytest.mark.parametrize("factor", [1.0, 1e15])
+@pytest.mark.parametrize("make", [classifier, perceptron])
+@pytest.mark.parametrize("recipe", ["unipts", "obs", "alps", "pot", "wanda"])
+def test_values_too_large_for_single_precision_leave_weights_finite(
+    recipe, make, factor, tmp_path: Path
+):
+    x = factor * (images() if make is classifier else vectors())
+    x[3].flat[5] = 1e20
+    settings = {"training.epochs": 1, "training.batch_size": 16} if recipe == "unipts" else {}
+    result = compress(make(), tmp_path, settings, data={"x": x}, recipe=load_recipe(recipe))
+    assert result.output is not None
+    for tensor in initializers(result.output).values():
+        assert np.isfinite(tensor).all()
+    names = ("w1", "w2", "w3") if make is classifier else ("w1", "w2")
+    count = sum(initializers(result.output)[name].size for name in names)
+    assert zeros_in(result.output, *names) == floor_of(0.8, count)
+
+
 def test_the_papers_recipe_runs_with_smaller_budgets(tmp_path: Path):
     small = {key: value for key, value in SEARCHED.items() if "method" not in key}
     labels = np.arange(48) % 4

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from small_networks import perceptron, saved
 
 from onnx_unipts.cli import main
 from onnx_unipts.recipe import load_recipe
@@ -217,7 +218,27 @@ def test_data_on_which_the_model_answers_one_class_or_nothing_at_all(fruit: Path
     np.save(tmp_path / "x.npy", np.zeros((64, 3, 8, 8), np.float32))
     told = said(fruit / "fruit.onnx", "--data", tmp_path / "x.npy")
     assert "output 'scores' is the same for all of 64 samples" in told
+    assert "which are fed as they are" in told
+    assert "--channel-order" not in told
+    for number in range(32):
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / f"{number}.png")
+    told = said(fruit / "fruit.onnx", "--data", tmp_path, "--batch-size", "8")
+    assert "output 'scores' is the same for all of 32 samples" in told
     assert "--channel-order" in told
+
+
+def test_values_that_stand_for_missing_ones(tmp_path: Path):
+    model = saved(perceptron(), tmp_path)
+    x = np.random.default_rng(0).standard_normal((200, 10)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    assert "missing" not in said(Path(model), "--data", tmp_path / "x.npy")
+    x[150, 3] = x[170, 1] = 1e20
+    np.save(tmp_path / "x.npy", x)
+    told = said(Path(model), "--data", tmp_path / "x.npy")
+    assert "input 'x' holds 1e+20 (sample 150; 2 such in all): if that stands for a missing" in told
+    x[:, 2] = -1e20  # a mask
+    np.save(tmp_path / "x.npy", x)
+    assert "missing" not in said(Path(model), "--data", tmp_path / "x.npy")
 
 
 def test_a_model_hardly_surer_than_chance(fruit: Path, tmp_path: Path):
@@ -234,6 +255,7 @@ def test_a_model_hardly_surer_than_chance(fruit: Path, tmp_path: Path):
     np.save(tmp_path / "x.npy", grey)
     told = said(tmp_path / "linear.onnx", "--data", tmp_path / "x.npy")
     assert "hardly surer than chance: its top class gets 10." in told
+    assert "if 'scores' holds no scores of classes, compress with --loss scores=mse" in told
 
 
 def test_preprocessing_in_a_recipe_is_that_of_the_options(fruit: Path, tmp_path: Path):

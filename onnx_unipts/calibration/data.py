@@ -241,6 +241,11 @@ class CalibrationData:
         """Whether an input takes images."""
         return any(column.has_images for column in self._columns.values())
 
+    @property
+    def has_pixels(self) -> bool:
+        """Whether an input takes images that are normalised here, from their pixels."""
+        return any(isinstance(column, ImageColumn) for column in self._columns.values())
+
     def with_pixels(self, pixels: Mapping[str, np.ndarray]) -> CalibrationData:
         """Return the data with other images, by input name, each as `ImageColumn.pixels` are."""
         columns = {

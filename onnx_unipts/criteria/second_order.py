@@ -31,19 +31,19 @@ def second_order(evidence: Evidence) -> Scores:
     """
     student = evidence.student
     layers = linear_layers(student)
-    warn_of_others(evidence, layers.keys())
     large = [name for name, layer in layers.items() if not have_room(_bytes(student, name, layer))]
     if large:
         evidence.warn(f"too many inputs for their moments, magnitude decides: {', '.join(large)}")
     factors = {}
     for some in _in_room(student, {n: layer for n, layer in layers.items() if n not in large}):
         moments = input_moments(student, some, student.dense, evidence.data, evidence.cores)
-        for name, layer in some.items():
-            inverse = np.linalg.inv(damped(moments[name]))
+        for name, measured in moments.items():
+            layer, inverse = layers[name], np.linalg.inv(damped(measured))
             diagonal = np.maximum(np.einsum("gkk->gk", inverse), 1e-30)[:, None, :]
             shape = layer.matrix(student.dense[name]).shape
             factor = np.broadcast_to(1 / np.sqrt(diagonal), shape)
             factors[name] = layer.tensor(factor, student.dense[name].shape).astype(np.float32)
+    warn_of_others(evidence, [*factors, *large])
     return ScaledMagnitude(factors)
 
 

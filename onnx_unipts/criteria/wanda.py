@@ -20,9 +20,10 @@ def wanda(evidence: Evidence) -> Scores:
     layers = linear_layers(student)
     squares = input_squares(student, layers, student.dense, evidence.data, evidence.cores)
     factors = {}
-    for name, layer in layers.items():
+    for name, mean in squares.items():
+        layer = layers[name]
         shape = layer.matrix(student.dense[name]).shape
-        spread = np.broadcast_to(np.sqrt(squares[name])[:, None, :], shape)
+        spread = np.broadcast_to(np.sqrt(mean)[:, None, :], shape)
         factors[name] = layer.tensor(spread, student.dense[name].shape).astype(np.float32)
     warn_of_others(evidence, factors.keys())
     return ScaledMagnitude(factors)

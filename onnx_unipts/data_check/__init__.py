@@ -6,6 +6,6 @@ rightly. All of this only warns; nothing is chosen by it.
 """
 
 from onnx_unipts.data_check.checks import check_file, check_outputs
-from onnx_unipts.data_check.ranges import value_ranges
+from onnx_unipts.data_check.ranges import stand_ins, value_ranges
 
-__all__ = ["check_file", "check_outputs", "value_ranges"]
+__all__ = ["check_file", "check_outputs", "stand_ins", "value_ranges"]

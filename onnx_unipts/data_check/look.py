@@ -19,6 +19,14 @@ __all__ = ["Look"]
 
 CONFIRMING = 4  # times as many samples confirm what few ones suggest
 LARGE_INPUT = 3 * 64 * 64  # numbers; of larger inputs a quarter as many are looked at
+OF_PIXELS = (
+    "likely causes are a wrong range of values (--preprocessing, --mean, --std), a wrong order of "
+    "channels (--channel-order), a wrong layout (--layout), or samples that are all alike"
+)
+OF_ARRAYS = (
+    "likely causes are values of another range, order or meaning than in training, which are fed "
+    "as they are, or samples that are all alike"
+)
 LARGEST_OUTPUTS = 2**25  # numbers held of all samples: maps of classes and vocabularies are large
 
 
@@ -45,6 +53,11 @@ class Look:
     def more(self) -> int:
         """The number of samples that confirms what `count` of them suggest."""
         return min(CONFIRMING * self.count, len(self._data))
+
+    @property
+    def causes(self) -> str:
+        """What most likely is behind outputs that make no sense, in words."""
+        return OF_PIXELS if self._data.has_pixels else OF_ARRAYS
 
     @property
     def others(self) -> dict[str, Alternative]:

@@ -27,20 +27,15 @@ def constant_outputs(look: Look, targets: Sequence[Target]) -> list[str]:
         values = outputs[target.measured].astype(np.float64)
         if not np.isfinite(values).all():
             return [
-                f"the dense model's output {target.output!r} is not finite on this data; {_CAUSES}"
+                f"the dense model's output {target.output!r} is not finite on this data; "
+                f"{look.causes}"
             ]
         if np.ptp(values, axis=0).max(initial=0) <= 1e-6 * np.abs(values).max(initial=0):
             return [
                 f"the dense model's output {target.output!r} is the same for all of {look.count} "
-                f"samples; {_CAUSES}"
+                f"samples; {look.causes}"
             ]
     return []
-
-
-_CAUSES = (
-    "likely causes are a wrong range of values (--preprocessing, --mean, --std), a wrong order of "
-    "channels (--channel-order), a wrong layout (--layout), or samples that are all alike"
-)
 
 
 def poor_scores(look: Look, target: Target) -> list[str]:
@@ -48,16 +43,18 @@ def poor_scores(look: Look, target: Target) -> list[str]:
     belief = look.belief(target)
     if belief.classes < 3 or belief.answers.ndim > 1:
         return []
+    name = target.output
+    otherwise = f"; if {name!r} holds no scores of classes, compress with --loss {name}=mse"
     if len(np.unique(belief.answers)) == 1:
         return [
             f"the dense model answers class {belief.answers[0]} for all of {look.count} samples; "
-            f"{_CAUSES}"
+            f"{look.causes}{otherwise}"
         ]
     if belief.entropy.mean() > 0.95 * np.log(belief.classes):
         confidence = np.exp(belief.logarithms.max(axis=-1)).mean()
         return [
             f"the dense model is hardly surer than chance: its top class gets {confidence:.1%} in "
-            f"the mean, of {belief.classes} classes; {_CAUSES}"
+            f"the mean, of {belief.classes} classes; {look.causes}{otherwise}"
         ]
     return []
 

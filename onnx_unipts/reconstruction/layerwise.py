@@ -38,7 +38,7 @@ def reconstruct(
     Masks are those of the student's masking, or with ``search_masks`` those of `chosen_support`,
     with as many kept, wherever these do better on samples held out. Of images, ``views`` are looked
     at: as they are, and parts of them. Where what comes before a layer cannot be run, or memory
-    does not suffice to fit it, it is pruned only.
+    does not suffice to fit it, or values are too large, it is pruned only.
     """
     tensors = dict(student.dense)
     masks = {n: student.masking.mask(n, tensors[n], kept[n]) for n in student.prunable}
@@ -50,11 +50,17 @@ def reconstruct(
         for name in fit.layers:
             phase.advance(1)
             try:
-                tensors |= fit(name, masks[name], tensors)
+                tensors |= _finite(fit(name, masks[name], tensors))
             except UnsupportedModelError:
                 tensors[name] = student.dense[name] * masks[name]
                 others.append(name)
     return tensors, others
+
+
+def _finite(fitted: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    if all(np.isfinite(tensor).all() for tensor in fitted.values()):
+        return fitted
+    raise UnsupportedModelError("the fit is not finite")
 
 
 def body_of(student: Student) -> Student | None:

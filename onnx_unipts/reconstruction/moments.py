@@ -48,7 +48,8 @@ def input_moments(
     """Return mean(x x^T) of the rows x that enter each of ``layers``, float64 (groups, K, K).
 
     The student runs with ``tensors``, normalised by the statistics of each batch, in a process of
-    its own; raises `UnsupportedModelError` where the runtime cannot.
+    its own; raises `UnsupportedModelError` where the runtime cannot. Layers that infinite values
+    enter are left out.
     """
     return _means(_products, student, layers, tensors, data, cores)
 
@@ -97,7 +98,8 @@ def _measured(
             rows = layer.rows(seen[layer.data], rng)
             sums[name] = sums[name] + sums_of(rows)
             counts[name] += rows.shape[1]
-    return {name: sums[name] / counts[name] for name in layers}
+    means = {name: sums[name] / counts[name] for name in layers}
+    return {name: mean for name, mean in means.items() if np.isfinite(mean).all()}
 
 
 def _products(rows: np.ndarray) -> np.ndarray:
@@ -105,12 +107,16 @@ def _products(rows: np.ndarray) -> np.ndarray:
 
 
 def _squares(rows: np.ndarray) -> np.ndarray:
-    return np.square(rows).sum(axis=1, dtype=np.float64)
+    return np.square(rows, dtype=np.float64).sum(axis=1)
 
 
 def product_of(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return the sums of left right^T over rows, float64 (groups, K of left, K of right)."""
-    return np.matmul(left.swapaxes(1, 2), right).astype(np.float64)
+    with np.errstate(over="ignore", invalid="ignore"):
+        product = np.matmul(left.swapaxes(1, 2), right).astype(np.float64)
+    if np.isfinite(product).all():
+        return product
+    return np.matmul(left.swapaxes(1, 2).astype(np.float64), right.astype(np.float64))
 
 
 def _student_runs(student: Student, data: CalibrationData) -> Iterator[Tensors]:

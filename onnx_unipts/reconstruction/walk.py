@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.graph import normalization
+from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import serialize
 from onnx_unipts.graph.nodes import values_read
@@ -208,6 +209,8 @@ class Walk:
                 for values in both
                 if beside and _is_beside(values[beside], values[layer.data], layer)
             )
+            if not (np.isfinite(x).all() and np.isfinite(y).all()):
+                raise UnsupportedModelError(f"{layer.data} is not finite for some samples")
             into.add(x, y, self._seen(number, y.shape[1]), *others)
             if computed is not None:
                 computed.append((dense, sparse))
