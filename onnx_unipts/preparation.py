@@ -196,6 +196,11 @@ def _without_effect(job: Job) -> Iterator[str]:
         if not matching(job.weights, pattern):
             yield f"exclude {pattern!r} matches no weight; see onnx-unipts inspect"
     method = job.recipe.allocation.method
+    if job.recipe.allocation.minimum > 1 - job.sparsity:
+        yield (
+            f"allocation.minimum {job.recipe.allocation.minimum:g} is more than what is kept of "
+            f"all, {1 - job.sparsity:.4g}: every layer keeps about that share"
+        )
     if job.pattern.fixed_sparsity is not None and method not in (AUTO, "uniform"):
         yield (
             f"allocation {method} has no effect: the pattern {job.pattern.name} prescribes the "

@@ -65,6 +65,32 @@ def check(problem: Problem, kept: Mapping[str, int]) -> None:
     assert all(type(count) is int for count in kept.values())
 
 
+@pytest.mark.parametrize("name", ANALYTIC)
+@pytest.mark.parametrize("minimum", [0.0, 0.01, 0.05])
+def test_layers_too_small_for_their_minimum_do_not_vanish(name: str, minimum: float):
+    # Of the hundredth that stays of all, one weight of each small layer is more than its share.
+    weights = layers((100, 100), (20, 10), *[(2, 2)] * 4)
+    problem = Problem(weights, 0.99, minimum=minimum)
+    kept = ALLOCATORS[name](problem)
+    check(problem, kept)
+    assert min(kept.values()) >= 1
+    if minimum == 0.01:
+        assert kept["layer0"] >= 0.9 * minimum * 10_000
+
+
+@given(problems(), st.sampled_from(ANALYTIC), st.floats(0, 0.9))
+def test_every_layer_keeps_its_minimum_where_the_total_allows_it(problem, name, minimum):
+    problem = replace(problem, minimum=minimum)
+    kept = ALLOCATORS[name](problem)
+    check(problem, kept)
+    ones = sum(limit > 0 for limit in problem.limits.values())
+    if problem.total >= ones:
+        assert all(kept[n] >= min(1, problem.limits[n]) for n in kept)
+    wanted = {n: max(min(1, problem.limits[n]), problem.floors[n]) for n in kept}
+    if sum(wanted.values()) <= problem.total:
+        assert all(kept[n] >= wanted[n] for n in kept)
+
+
 # The total
 
 

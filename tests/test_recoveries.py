@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from compression import QUICK, compress
-from small_networks import classifier, images, saved
+from small_networks import CLASSIFIER, classifier, classifier_tensors, images, network, saved
 
 from onnx_unipts.calibration import CalibrationData, input_signature, load_calibration_data
 from onnx_unipts.graph.errors import UsageError
@@ -122,6 +122,14 @@ def test_learned_thresholds_move_weights_between_layers(tmp_path: Path):
     assert settled != kept
     assert sum(settled.values()) == sum(kept.values())
     assert min(settled.values()) > 0
+
+
+def test_thresholds_have_nothing_to_learn_where_all_weights_are_zero(tmp_path: Path):
+    tensors = classifier_tensors()
+    zero = {name: np.zeros_like(tensors[name]) for name in ("w1", "w2", "w3")}
+    settings = QUICK | {"training.recovery": "learned-thresholds"}
+    result = compress(network(CLASSIFIER, tensors | zero), tmp_path, settings)
+    assert result.report["sparsity"]["achieved"] == 1
 
 
 @pytest.mark.parametrize("recovery", ["learned-thresholds", "of the user"])

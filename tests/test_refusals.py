@@ -161,6 +161,7 @@ def test_a_pattern_that_prescribes_the_sparsity_leaves_none_to_try(call: str, tm
     [
         ({"exclude": ["nonesuch"]}, 0.5, "exclude 'nonesuch' matches no weight"),
         ({"pattern": "2:4"}, 0.5, "allocation lamp has no effect: the pattern 2:4 prescribes"),
+        ({"allocation.minimum": 0.3}, 0.8, "allocation.minimum 0.3 is more than what is kept"),
         ({"pattern": "8x8"}, 0.05, "10.07% of the weights are zero already"),
         ({}, 0.05, "10.07% of the weights are zero already: more than 5.00%"),
     ],

@@ -196,7 +196,8 @@ def distribute(
 
     The shares are scaled to the total; what exceeds a limit goes to the others in proportion. Every
     layer keeps at least one weight where ``total`` allows it, and what ``floors`` (none above its
-    limit, their sum not above the total) asks for. Rounding is by largest remainder.
+    limit) asks for, in proportion less where that is more than the total. Rounding is by largest
+    remainder.
     """
     names = list(wanted)
     upper = np.array([limits[name] for name in names], dtype=np.float64)
@@ -206,8 +207,9 @@ def distribute(
     lower = np.minimum(1.0, upper) if total >= np.count_nonzero(upper) else np.zeros(len(names))
     if floors is not None:
         least = np.array([floors[name] for name in names], dtype=np.float64)
-        raised = np.maximum(lower, least)
-        lower = raised if raised.sum() <= total else least
+        more = np.maximum(least - lower, 0.0)
+        afforded = min(1.0, (total - lower.sum()) / max(more.sum(), 1.0))
+        lower = lower + np.floor(more * afforded + 1e-9)
     real = _scaled(share, lower, upper, float(total))
     whole = np.floor(real + 1e-9)
     missing = total - int(whole.sum())

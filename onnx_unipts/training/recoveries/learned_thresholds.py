@@ -84,7 +84,8 @@ class LearnedThresholds(Recovery):
                 for n in names
             ]
         )
-        best = np.argpartition(relative, len(relative) - total)[len(relative) - total :]
+        cut = len(relative) - total
+        best = np.argpartition(relative, max(cut - 1, 0))[cut:]
         layers = np.searchsorted(np.cumsum(sizes), best, side="right")
         counts = np.bincount(layers, minlength=len(names))
         wanted = dict(zip(names, map(int, counts), strict=True))
