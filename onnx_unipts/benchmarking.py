@@ -120,7 +120,8 @@ def _zeros(
     found = find_prunable(sparse, include=KINDS)
     stored = [w for w in found if w.pruned and dense_name(w.key, sizes) in names]
     quantized = any(w.dtype in INTEGERS and w.key not in sizes for w in stored)
-    cut = sum(weight.count for weight in stored) < sum(layer.count for layer in layers)
-    bound = entropy_bound(dense_bytes, layers, sizes, 1 if quantized else None)
-    done = {"cut": cut, "quantized": "int8" if quantized else None}
+    counts = {dense_name(weight.key, sizes): weight.count for weight in stored}
+    cut = {layer.name for layer in layers if counts.get(layer.name, layer.count) < layer.count}
+    bound = entropy_bound(dense_bytes, layers, sizes, 1 if quantized else None, counts)
+    done = {"cut": bool(cut), "quantized": "int8" if quantized else None}
     return {"layers": layers, "bound": bound}, {"pattern": recognized(sparse), **done}

@@ -366,6 +366,26 @@ def test_other_runtimes_compute_the_same_bits(
     sys.modules.pop("runtimes")
 
 
+def test_what_goes_with_dead_channels_is_counted(tmp_path: Path):
+    tensors = classifier_tensors()
+    tensors["w2"][:, :4] = 0  # nothing reads half of the first layer's channels
+    source = saved(network(CLASSIFIER, tensors), tmp_path)
+    result = api.compress(
+        source, sparsity=0.5, data={"x": images()}, settings=UNTRAINED, jobs=2,
+    )  # fmt: skip
+    assert result.output is not None
+    stored = load_model(result.output).graph.initializers["w1"].const_value
+    assert stored is not None
+    told = result.report["dead_channels"]
+    gone = result.report["sparsity"]["per_layer"][0]["count"] - stored.size
+    assert 0 < told["weights"] <= gone
+    counted = api.evaluate(source, result.output, data={"x": images()}, jobs=1)["sparsity"]
+    assert counted["zeros"] == result.report["sparsity"]["zeros"] + told["weights"]
+    measured = onnx_unipts.benchmark(source, result.output, data={"x": images()}, seconds=0.1)
+    bound = result.report["storage"]["bytes_entropy_bound"]
+    assert bound == measured["bytes_entropy_bound"]
+
+
 # Quantising
 
 

@@ -26,12 +26,14 @@ class Elimination:
         dead: the number of those that were.
         removed: the number of those that were removed.
         shapes: by name the shapes of the stored tensors that shrank, before and after.
+        live: by name how many values other than zero they lost, which nothing read any more.
     """
 
     channels: int = 0
     dead: int = 0
     removed: int = 0
     shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    live: dict[str, int] = field(default_factory=dict)
 
 
 def eliminate_dead_channels(model: ir.Model) -> Elimination:
@@ -55,7 +57,10 @@ def eliminate_dead_channels(model: ir.Model) -> Elimination:
         if not len(gone):
             break
         for name, (before, after) in remove_channels(trace, gone).items():
-            result.shapes[name] = (result.shapes.get(name, (before,))[0], after)
+            shape = result.shapes.get(name, (before.shape,))[0]
+            result.shapes[name] = (shape, after.shape)
+            lost = int(np.count_nonzero(before)) - int(np.count_nonzero(after))
+            result.live[name] = result.live.get(name, 0) + lost
         result.removed += len(gone)
     return result
 

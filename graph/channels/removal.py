@@ -11,13 +11,16 @@ from onnx_unipts.graph.channels.trace import Axes, Stays, Trace
 
 __all__ = ["remove_channels"]
 
+# A stored tensor before and after.
+Change = tuple[np.ndarray, np.ndarray]
 
-def remove_channels(trace: Trace, gone: Collection[int] | np.ndarray) -> dict[str, tuple]:
+
+def remove_channels(trace: Trace, gone: Collection[int] | np.ndarray) -> dict[str, Change]:
     """Remove the channels ``gone`` from the model of ``trace``, in place; the trace is used up.
 
     Constants in them that something reads are absorbed by its bias where it can take them. Returns
-    the shapes of the stored tensors that shrink, before and after, by name. Raises `ValueError`
-    for a channel that has to stay, or if an axis would lose all its positions.
+    the stored tensors that shrink, before and after, by name. Raises `ValueError` for a channel
+    that has to stay, or if an axis would lose all its positions.
     """
     channel, pinned = trace.channels
     removed = np.isin(channel, np.asarray(list(gone), dtype=np.int64))
@@ -36,16 +39,16 @@ def remove_channels(trace: Trace, gone: Collection[int] | np.ndarray) -> dict[st
             read.absorb(np.where(leaves, read.values, 0.0))
     for change in trace.edits:
         change(stays)
-    shapes = {}
+    changes = {}
     for value, stored in trace.stored.items():
         before = stored.numpy()
         after = _cut(before, trace.axes(value), stays)
         if after.shape != before.shape:
             stored.write(after, resize=True)
-            shapes[str(value.name)] = (before.shape, after.shape)
+            changes[str(value.name)] = (before, after)
     for value, axes in trace.labelled.items():
         _shrink(value, axes, stays)
-    return shapes
+    return changes
 
 
 def _cut(array: np.ndarray, axes: Axes, stays: Stays) -> np.ndarray:

@@ -104,7 +104,7 @@ def report_document(report: Report) -> dict[str, Any]:
             **{key: report.measured.get(key) for key in ("latency", "load", "memory")},
             "runtimes": report.runtimes,
             "memory_peak_bytes": report.memory_peak_bytes,
-            "dead_channels": _dead_channels(report.eliminated),
+            "dead_channels": _dead_channels(report.eliminated, report.layers),
             "storage": report.storage or None,
             "quantization": report.quantization or None,
             "warnings": report.warnings,
@@ -230,14 +230,20 @@ def _accuracy(stages: Mapping[str, Accuracy]) -> dict[str, Any] | None:
     }
 
 
-def _dead_channels(eliminated: Elimination | None) -> dict[str, Any] | None:
-    """Return how many channels were removed, of how many, and the tensors that shrank by it."""
+def _dead_channels(
+    eliminated: Elimination | None, layers: Sequence[LayerSparsity]
+) -> dict[str, Any] | None:
+    """Return how many channels were removed, of how many, and the tensors that shrank by it.
+
+    ``weights`` of those of the ``layers`` that are not zero went with them, as nothing read them.
+    """
     if eliminated is None:
         return None
     return {
         "channels": eliminated.channels,
         "dead": eliminated.dead,
         "removed": eliminated.removed,
+        "weights": sum(eliminated.live.get(layer.name, 0) for layer in layers),
         "tensors": [
             {"name": name, "shape": before, "shape_after": after}
             for name, (before, after) in eliminated.shapes.items()

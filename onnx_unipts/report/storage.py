@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from onnx_unipts.graph.channels import Elimination
 from onnx_unipts.report.document import Report
 from onnx_unipts.report.layers import LayerSparsity
 
@@ -27,14 +29,15 @@ def storage_facts(
     import onnx_ir as ir
 
     sizes = {weight.key: ir.DataType[weight.dtype].itemsize for weight in weights}
-    shapes = {} if report.eliminated is None else report.eliminated.shapes
-    cut = {name: math.prod(after) for name, (_, after) in shapes.items()}
+    removed = report.eliminated or Elimination()
+    cut = {name: math.prod(after) for name, (_, after) in removed.shapes.items()}
+    layers = [replace(e, zeros=e.zeros + removed.live.get(e.name, 0)) for e in report.layers]
     return {
         "format": written.storage.format,
         "pack": written.storage.pack if written.storage.format == "packed" else None,
         "values": written.storage.values,
         "bytes_entropy_bound": entropy_bound(
-            report.model["bytes"], report.layers, sizes, _bytes_of_value(written.storage), cut
+            report.model["bytes"], layers, sizes, _bytes_of_value(written.storage), cut
         ),
         "files": [str(file) for file in written.files],
         "weights": written.weights,

@@ -52,9 +52,11 @@ def dead_channels_text(dead: Mapping[str, Any]) -> str:
     count = f"{dead['dead']:,} of {dead['channels']:,}"
     if not dead["removed"]:
         return f"{count}, kept; --eliminate-dead-channels makes the model smaller"
+    weights = dead.get("weights", 0)
+    more = f", with {weights:,} more weights that only they read" if weights else ""
     return (
-        f"{count}, {dead['removed']:,} removed from {len(dead['tensors'])} tensors; the outputs "
-        "stay the same"
+        f"{count}, {dead['removed']:,} removed from {len(dead['tensors'])} tensors{more}; the "
+        "outputs stay the same"
     )
 
 
