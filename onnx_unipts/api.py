@@ -364,6 +364,9 @@ def _opened(job: Job, directory: Path, resume: bool) -> RunDirectory:
         job.progress.message(f"going on with the run in {run.path}")
     elif resume:
         job.progress.message(f"no run to go on with in {run.path}: starting afresh")
+    earlier = [entry["text"] for entry in run.entries("warning")]
+    job.warnings += [text for text in earlier if text not in job.warnings]
+    job.keep_warning = lambda text: run.append("warning", text=text)
     return run
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -39,6 +40,7 @@ class Job:
     ``dense`` is the user's model and never changed: `load` gives a fresh copy to work on.
     ``pruned`` are the weights to prune, ``weights`` also those that are not, with the reason;
     ``synthetic`` says that ``data`` was made up, ``batching`` how samples are fed to the model.
+    ``keep_warning`` is told of each warning, so that a resumed run has them, too.
     """
 
     path: Path
@@ -54,6 +56,7 @@ class Job:
     backend: str = "threading"
     progress: Progress = field(default_factory=Quiet)
     warnings: list[str] = field(default_factory=list)
+    keep_warning: Callable[[str], object] | None = None
     synthetic: bool = False
     callbacks: Callbacks = field(default_factory=Callbacks)
     storage: Storage = field(default_factory=lambda: Storage("dense"))
@@ -175,6 +178,8 @@ class Job:
             return
         self.warnings.append(text)
         self.progress.warning(text)
+        if self.keep_warning is not None:
+            self.keep_warning(text)
 
     def fingerprint(self) -> dict[str, Any]:
         """Return what the result depends on: a run is resumed only where all of it is equal."""

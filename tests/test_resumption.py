@@ -108,6 +108,7 @@ def test_training_is_gone_on_from_in_the_attempt_that_it_was_in(tmp_path: Path):
     assert resumed.report["time"]["training_seconds"] > took["training"] > 0
     assert resumed.report["time"]["total_seconds"] > took["total"]
     assert any("leads away" in text for text in whole.report["warnings"])
+    assert resumed.report["warnings"] == whole.report["warnings"]
     assert resumed.report["training"]["history"] == whole.report["training"]["history"]
     assert stopped["output"].read_bytes() == (tmp_path / "whole.onnx").read_bytes()
 
