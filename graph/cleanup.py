@@ -56,9 +56,14 @@ def runnable(model: ir.Model) -> ir.Model:
     if model.ir_version <= IR_VERSIONS[-1] and opset <= OPSETS[-1]:
         return forget_sequences(model)
     exposed = _expose(model.clone(), [])
-    converted = _applied_at_once(exposed, _conversion(), Equivalence(exposed))
+    check, converted = Equivalence(exposed), _with_first(_conversion(), exposed)
     # Seldom more than that is needed; simplifying takes seconds.
-    return forget_sequences(clean(model, []) if converted is None else converted)
+    if check.objection(converted) is None:
+        return forget_sequences(converted)
+    cleaned = clean(model, [])
+    # Where neither loads, what the converted one lacks says more than that the other is new.
+    useless = not check.loads and cleaned.opset_imports.get("", 1) not in OPSETS
+    return forget_sequences(converted if useless else cleaned)
 
 
 def _conversion() -> Sequence[Sequence[Step]]:
@@ -120,8 +125,9 @@ def _apply(model: ir.Model, steps: Sequence[Sequence[Step]], check: Equivalence)
     Running the model is what takes time, so it is run once, behind all steps, and only if that
     shows a difference behind each.
     """
-    if (at_once := _applied_at_once(model, steps, check)) is not None:
-        return at_once
+    result = _with_first(steps, model)
+    if check.objection(result) is None:
+        return result
     result = model
     if not check.loads:
         return result
@@ -137,14 +143,11 @@ def _apply(model: ir.Model, steps: Sequence[Sequence[Step]], check: Equivalence)
     return result
 
 
-def _applied_at_once(
-    model: ir.Model, steps: Sequence[Sequence[Step]], check: Equivalence
-) -> ir.Model | None:
-    """Return what the first alternatives make of ``model``, None if it computes another thing."""
-    result = model
+def _with_first(steps: Sequence[Sequence[Step]], model: ir.Model) -> ir.Model:
+    """Return what the first alternative of each step makes of ``model``, one after the other."""
     for first, *_ in steps:
-        result = _attempt(first, result)
-    return result if check.objection(result) is None else None
+        model = _attempt(first, model)
+    return model
 
 
 def _attempt(step: Step, model: ir.Model) -> ir.Model:

@@ -39,6 +39,7 @@ from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import find_nonfinite, fits_one_file, load_model, read_tensors
 from onnx_unipts.graph.prunable import (
+    KINDS,
     PrunableWeight,
     find_prunable,
     matching,
@@ -62,6 +63,8 @@ FEW_SAMPLES = 1024
 WEIGHTS_PER_SAMPLE = 1000
 # Fewer than these say nothing about what a model will meet.
 FEWEST_SAMPLES = 8
+# The share of all weights from which on it is said that some are pruned only where asked for.
+LEAST_LEFT = 0.05
 
 
 def prepare_job(
@@ -154,12 +157,27 @@ def _present_targets(job: Job, targets: Sequence[Target]) -> None:
 def _present_weights(job: Job, last_resort: str) -> None:
     """Say what is not pruned though it looks like it, and what is pruned for want of others."""
     computed = [weight for weight in job.weights if weight.computed and not weight.kind]
+    pruned = sum(weight.count for weight in job.pruned)
     if computed:
+        counts = [weight.count for weight in computed]
+        extent = f" ({sum(counts):,} values; {pruned:,} are pruned)" if all(counts) else ""
         job.warn(
-            f"{len(computed)} of {len(job.weights)} weights are not in the sparsity: the graph "
-            f"computes them from constants (first {computed[0].name!r}); where a simplifier such "
-            "as onnxsim folds them, simplify the model first"
+            f"{len(computed)} of {len(job.weights)} weights{extent} are not in the sparsity: the "
+            f"graph computes them from constants (first {computed[0].name!r}); where a simplifier "
+            "such as onnxsim folds them, simplify the model first"
         )
+    keys = set(job.keys)
+    found = (_objected(each, job.pattern) for each in _found(job.dense, job.recipe, KINDS))
+    left = [weight for weight in found if weight.pruned and weight.key not in keys]
+    for kind in KINDS:
+        some = [weight for weight in left if weight.kind == kind]
+        values = sum(weight.count for weight in some)
+        if values > LEAST_LEFT * (pruned + values):
+            operators = ", ".join(sorted({weight.operator for weight in some}))
+            job.warn(
+                f"{len(some)} weights of {operators} stay dense: {values:,} values, {pruned:,} "
+                f"are pruned; --include {kind} prunes them, too"
+            )
     if last_resort:
         operators = ", ".join(sorted({weight.operator for weight in job.pruned}))
         others = "the model has no other weights"

@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+import onnx_ir as ir
 
 from onnx_unipts.calibration import InputSpec
 from onnx_unipts.evaluation import batching_for
 from onnx_unipts.graph.dynamic_batch import Batching
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.isolation import isolated
+from onnx_unipts.graph.model import is_ort_format, load_model, stored_tensors
 from onnx_unipts.training.ort import RUNTIME_ERRORS, file_session
 
 __all__ = ["require_running", "with_running_sizes"]
@@ -34,7 +36,17 @@ def require_running(
     try:
         isolated(_run, path, batching, batch)
     except UnsupportedModelError as error:
-        raise UnsupportedModelError(f"{path}: onnxruntime does not run it: {error}") from error
+        raise UnsupportedModelError(
+            f"{path}: onnxruntime does not run it: {error}{_remedy(path)}"
+        ) from error
+
+
+def _remedy(path: str | os.PathLike[str]) -> str:
+    """Return what helps a model that is not run, where that is known."""
+    stored = {} if is_ort_format(path) else stored_tensors(load_model(path))
+    if not any(tensor.tensor.dtype == ir.DataType.BFLOAT16 for tensor in stored.values()):
+        return ""
+    return "; few operators take bfloat16 on a CPU: export the model in float32"
 
 
 def with_running_sizes(

@@ -81,3 +81,24 @@ def test_that_there_are_no_others_is_said(tmp_path: Path, pattern: str, others: 
     result = compressed(saved(model(False), tmp_path), exclude=["^m$"], pattern=pattern)
     (said,) = [text for text in result.report["warnings"] if "no other weights" in text]
     assert said == f"the model has no {others}: those of GRU are pruned"
+
+
+def test_that_they_stay_dense_is_said_where_they_are_not_few(tmp_path: Path):
+    path = saved(model(False), tmp_path)
+    warnings = compressed(path).report["warnings"]
+    told = "2 weights of GRU stay dense: 288 values, 24 are pruned; --include recurrent prunes them"
+    assert any(text.startswith(told) for text in warnings)
+    for settings in ({"include": ["recurrent"]}, {"exclude": ["^[wr]$"]}):
+        assert "stay dense" not in " ".join(compressed(path, **settings).report["warnings"])
+
+
+def test_weights_that_the_graph_computes_are_said_to_be_left_out(tmp_path: Path):
+    text = """net (float[n,5,4] x) => (float[n,5,3] scores) {
+        a = MatMul (x, m)
+        w = Mul (v, v)
+        scores = MatMul (a, w)
+    }"""
+    path = saved(network(text, draw(0, m=(4, 6), v=(6, 3))), tmp_path)
+    (told,) = [text for text in compressed(path).report["warnings"] if "computes" in text]
+    assert told.startswith("1 of 2 weights are not in the sparsity: the graph computes them from")
+    assert "(first 'w')" in told

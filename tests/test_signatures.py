@@ -328,6 +328,20 @@ def test_weights_in_bfloat16_are_trained_behind_their_cast(tmp_path: Path):
     assert fidelity["after_recovery"]["divergence"] < fidelity["before_recovery"]["divergence"]
 
 
+@pytest.mark.parametrize("opset", [18, 22])
+def test_bfloat16_that_no_kernel_takes_is_refused_for_that(opset: int, tmp_path: Path):
+    text = "net (bfloat16[N,6] x) => (bfloat16[N,4] y) { y = Gemm (x, w, b) }"
+    shapes = {"w": (6, 4), "b": (4,)}
+    tensors = {name: np.ones(shape, ml_dtypes.bfloat16) for name, shape in shapes.items()}
+    model = network(text, tensors, opset=opset, ir_version=10)
+    with pytest.raises(UnsupportedModelError) as raised:
+        compressed(model, tmp_path)
+    told = str(raised.value)
+    assert "implementation for Gemm" in told
+    assert "few operators take bfloat16 on a CPU: export the model in float32" in told
+    assert "under development" not in told
+
+
 def test_weights_in_loops_and_branches_are_trained(tmp_path: Path):
     text = """net (float[N,6] x) => (float[N,6] y) {
         times = Constant <value_int = 3> ()
