@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 
 from onnx_unipts.allocation import (
     ALLOCATORS,
@@ -30,26 +28,20 @@ from onnx_unipts.calibration import (
     load_calibration_data,
     require_batch,
 )
+from onnx_unipts.chosen_weights import chosen_weights
 from onnx_unipts.criteria import CRITERIA
-from onnx_unipts.data_check import check_file, stand_ins, value_ranges
 from onnx_unipts.fitness import BACKENDS, FITNESS
 from onnx_unipts.fitness.accuracy import ACCURACY, require_labels
 from onnx_unipts.graph.dynamic_batch import batching_of
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.isolation import isolated
-from onnx_unipts.graph.model import find_nonfinite, fits_one_file, load_model, read_tensors
-from onnx_unipts.graph.prunable import (
-    KINDS,
-    PrunableWeight,
-    find_prunable,
-    matching,
-    with_last_resort,
-)
+from onnx_unipts.graph.model import fits_one_file, load_model, read_tensors
 from onnx_unipts.job import Job
 from onnx_unipts.patterns import Pattern, parse_pattern, target_sparsity
 from onnx_unipts.probing import require_running, with_running_sizes
 from onnx_unipts.progress import Progress
 from onnx_unipts.recipe import Recipe
+from onnx_unipts.remarks import present
 from onnx_unipts.targets import Target
 from onnx_unipts.training.objective import OBJECTIVES
 from onnx_unipts.training.recovery import RECOVERIES
@@ -63,8 +55,6 @@ FEW_SAMPLES = 1024
 WEIGHTS_PER_SAMPLE = 1000
 # Fewer than these say nothing about what a model will meet.
 FEWEST_SAMPLES = 8
-# The share of all weights from which on it is said that some are pruned only where asked for.
-LEAST_LEFT = 0.05
 
 
 def prepare_job(
@@ -95,7 +85,7 @@ def prepare_job(
     options = preprocessing or recipe.preprocessing.options()
     path = Path(model)
     dense = load_model(path)
-    weights, last_resort = _weights(dense, path, recipe)
+    weights, last_resort = chosen_weights(dense, path, recipe)
     batching = isolated(batching_of, dense)
     signature = input_signature(dense, input_shapes, batching.whole)
     load = partial(load_calibration_data, data, options=options, seed=recipe.seed)
@@ -130,13 +120,7 @@ def prepare_job(
     targets = _targets(job)
     _check_fitness(job, targets)
     _check_channels(job)
-    _present_data(job)
-    _present_randomness(job)
-    _present_targets(job, targets)
-    for text in _without_effect(job):
-        job.warn(text)
-    _present_weights(job, last_resort)
-    _present_batch(job, wanted)
+    present(job, targets, last_resort, wanted)
     return job
 
 
@@ -146,84 +130,6 @@ def _targets(job: Job) -> list[Target]:
         return job.targets
     except UnsupportedModelError:
         return []
-
-
-def _present_targets(job: Job, targets: Sequence[Target]) -> None:
-    """Say how the outputs are compared, which their shapes and makers alone tell."""
-    if kinds := ", ".join(f"{target.output} as {target.in_words}" for target in targets):
-        job.progress.message(f"compared with the dense model's: {kinds}")
-
-
-def _present_weights(job: Job, last_resort: str) -> None:
-    """Say what is not pruned though it looks like it, and what is pruned for want of others."""
-    computed = [weight for weight in job.weights if weight.computed and not weight.kind]
-    pruned = sum(weight.count for weight in job.pruned)
-    if computed:
-        counts = [weight.count for weight in computed]
-        extent = f" ({sum(counts):,} values; {pruned:,} are pruned)" if all(counts) else ""
-        job.warn(
-            f"{len(computed)} of {len(job.weights)} weights{extent} are not in the sparsity: the "
-            f"graph computes them from constants (first {computed[0].name!r}); where a simplifier "
-            "such as onnxsim folds them, simplify the model first"
-        )
-    keys = set(job.keys)
-    found = (_objected(each, job.pattern) for each in _found(job.dense, job.recipe, KINDS))
-    left = [weight for weight in found if weight.pruned and weight.key not in keys]
-    for kind in KINDS:
-        some = [weight for weight in left if weight.kind == kind]
-        values = sum(weight.count for weight in some)
-        if values > LEAST_LEFT * (pruned + values):
-            operators = ", ".join(sorted({weight.operator for weight in some}))
-            job.warn(
-                f"{len(some)} weights of {operators} stay dense: {values:,} values, {pruned:,} "
-                f"are pruned; --include {kind} prunes them, too"
-            )
-    if last_resort:
-        operators = ", ".join(sorted({weight.operator for weight in job.pruned}))
-        others = "the model has no other weights"
-        if job.recipe.pattern != "unstructured":
-            others += f" that the pattern {job.pattern.name} suits"
-        job.warn(f"{others}: those of {operators} are pruned")
-
-
-def _present_batch(job: Job, wanted: int) -> None:
-    """Say that samples are too few for a batch of the size that was ``wanted``, or to learn by."""
-    settings, samples = job.recipe.training, len(job.data)
-    fitted = settings.reconstruction and settings.epochs > 0
-    if settings.batch_size != wanted:
-        job.warn(
-            f"{samples} samples do not fill a batch of {wanted}: trained by {settings.batch_size} "
-            "a step" + (", from layers fitted one by one" if fitted else "")
-        )
-    elif fitted:
-        job.progress.message(f"trained on {samples} samples from layers fitted one by one")
-
-
-def _present_randomness(job: Job) -> None:
-    if job.random:
-        job.warn(
-            f"the model makes random numbers ({job.random[0]}), so that its outputs differ from "
-            "run to run: what is written cannot be compared with what was trained; if it is to "
-            "work as in inference, export it in evaluation mode"
-        )
-
-
-def _without_effect(job: Job) -> Iterator[str]:
-    """Yield what was asked for and changes nothing."""
-    for pattern in job.recipe.exclude:
-        if not matching(job.weights, pattern):
-            yield f"exclude {pattern!r} matches no weight; see onnx-unipts inspect"
-    method = job.recipe.allocation.method
-    if job.recipe.allocation.minimum > 1 - job.sparsity:
-        yield (
-            f"allocation.minimum {job.recipe.allocation.minimum:g} is more than what is kept of "
-            f"all, {1 - job.sparsity:.4g}: every layer keeps about that share"
-        )
-    if job.pattern.fixed_sparsity is not None and method not in (AUTO, "uniform"):
-        yield (
-            f"allocation {method} has no effect: the pattern {job.pattern.name} prescribes the "
-            "sparsity of every layer"
-        )
 
 
 def _check_prescribed(job: Job) -> None:
@@ -274,24 +180,6 @@ def _check_channels(job: Job) -> None:
             )
 
 
-def _present_data(job: Job) -> None:
-    """Say what the data is and what was assumed about it, and what looks wrong with it."""
-    described = {"calibration data": job.data}
-    if job.eval_data is not None:
-        described["evaluation data"] = job.eval_data
-    for name, data in described.items():
-        job.progress.message(f"{name}: {data.description}")
-        for line in value_ranges(data):
-            job.progress.message(line)
-        for warning in data.warnings:
-            job.warn(warning)
-    if job.synthetic:
-        described.pop("calibration data")
-    for name, data in described.items():
-        for warning in (*stand_ins(data), *check_file(job.path, job.dense, data, job.cores)):
-            job.warn(f"{name}: {warning}")
-
-
 def _check_plugins(recipe: Recipe, backend: str) -> None:
     """Look up by name what is used only much later."""
     pattern = parse_pattern(recipe.pattern)
@@ -330,43 +218,6 @@ def _check_whole_model(recipe: Recipe, pattern: Pattern) -> None:
             f"recovery {recovery} decides on single weights; with the pattern {pattern.name} use "
             "another one, such as dynamic"
         )
-
-
-def _weights(model: ir.Model, path: Path, recipe: Recipe) -> tuple[list[PrunableWeight], str]:
-    """Return all weights, and the kind that is pruned for want of others, empty where none is."""
-    pattern = parse_pattern(recipe.pattern)
-    weights, last_resort = with_last_resort(
-        lambda kinds: [_objected(weight, pattern) for weight in _found(model, recipe, kinds)],
-        recipe.include,
-    )
-    pruned = [weight.key for weight in weights if weight.pruned]
-    if not pruned:
-        reasons = sorted({weight.reason for weight in weights if weight.reason})
-        why = f" ({'; '.join(reasons[:3])})" if reasons else ""
-        raise UnsupportedModelError(
-            f"{path}: no prunable weight found{why}; prunable are constant weights of Conv, "
-            "ConvTranspose, Gemm and MatMul, see onnx-unipts inspect"
-        )
-    where = find_nonfinite(model) or find_nonfinite(model, pruned)
-    if where is not None:
-        raise UnsupportedModelError(
-            f"{path}: {where} holds NaN or infinite values; export the model again"
-        )
-    return weights, last_resort
-
-
-def _found(model: ir.Model, recipe: Recipe, kinds: Sequence[str]) -> list[PrunableWeight]:
-    weights = find_prunable(model, recipe.exclude, kinds, recipe.only)
-    for pattern in recipe.only:
-        if not matching(weights, pattern):
-            raise UsageError(f"only {pattern!r} matches no weight; see onnx-unipts inspect")
-    return weights
-
-
-def _objected(weight: PrunableWeight, pattern: Pattern) -> PrunableWeight:
-    """Leave out what cannot have the pattern."""
-    reason = pattern.objection(weight) if weight.pruned else ""
-    return replace(weight, pruned=False, reason=reason) if reason else weight
 
 
 def _with_fitting_batch(recipe: Recipe, data: CalibrationData, weights: int) -> Recipe:
