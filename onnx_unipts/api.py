@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from onnx_unipts.arguments import ModelPath, at_least, check_kinds, cores_of, model_path
+from onnx_unipts.arguments import ModelPath, at_least, check_kinds, cores_of, model_file, model_path
 from onnx_unipts.calibration import (
     Preprocessing,
     input_signature,
@@ -43,6 +43,7 @@ from onnx_unipts.output_file import (
     check_apart,
     check_output_directory,
     check_output_file,
+    writing,
 )
 from onnx_unipts.patterns import Pattern, parse_pattern
 from onnx_unipts.pipeline import (
@@ -124,8 +125,10 @@ def compress(
     command = command or call_text(compress, locals())
     check_kinds(locals())
     began = time.monotonic()
-    model = model_path(model)
+    model = model_file(model)
     output = default_output(model, format) if output is None else Path(output)
+    if model.is_file():
+        check_output_file(output, model=model)
     job, directory = _prepare(
         model, sparsity, output, data, eval_data, recipe, settings, preprocessing, input_shapes,
         run_dir, jobs, backend, command, progress,
@@ -236,7 +239,7 @@ def evaluate(
     if num_samples is not None:
         at_least(1, "num_samples", num_samples)
     cores = cores_of(jobs)
-    dense, sparse = model_path(dense), model_path(sparse)
+    dense, sparse = model_file(dense), model_file(sparse)
     model, other = load_model(dense), load_model(sparse)
     batching = isolated(batching_of, model)
     loaded = load_calibration_data(
@@ -329,10 +332,8 @@ def _prepare(
     if sparsity is not None:
         given = given.with_settings({"sparsity": sparsity})
     given = given.with_settings(settings or {})
-    model = model_path(model)
+    model = model_file(model)
     output = Path(output) if output is not None else default_output(model)
-    if model.is_file():
-        check_output_file(output, model=model)
     job = prepare_job(
         model,
         output,
@@ -372,7 +373,7 @@ def _opened(job: Job, directory: Path, resume: bool) -> RunDirectory:
 
 def _save_recipe(recipe: Recipe, path: Path) -> None:
     check_output_file(path, "--save-recipe")
-    with atomic_path(path) as temporary:
+    with writing(path), atomic_path(path) as temporary:
         temporary.write_text(recipe.to_yaml(), encoding="utf-8")
 
 

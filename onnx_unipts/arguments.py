@@ -9,9 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.output_file import require_text
 from onnx_unipts.training.trainer import available_cores
 
-__all__ = ["ModelPath", "at_least", "check_kinds", "cores_of", "model_path", "threads_of"]
+__all__ = [
+    "ModelPath",
+    "at_least",
+    "check_kinds",
+    "cores_of",
+    "model_file",
+    "model_path",
+    "threads_of",
+]
 
 ModelPath = str | os.PathLike[str]
 
@@ -22,11 +31,21 @@ PATHS = ("allocation", "output", "prepared_by", "report", "run_dir", "save_recip
 def model_path(model: Any) -> Path:
     """Return ``model`` as a path. Raises `UsageError` where it is something else."""
     if isinstance(model, str | os.PathLike):
-        return Path(model)
+        path = Path(model)
+        require_text(path, "model")
+        return path
     raise UsageError(
         f"the model is a {type(model).__name__}; allowed: the path of an ONNX file, such as "
         "onnx.save writes"
     )
+
+
+def model_file(model: Any) -> Path:
+    """Return `model_path` of a file that can be read more than once. Raises `UsageError`."""
+    path = model_path(model)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise UsageError(f"{path} is no regular file, and is read more than once; give a file")
+    return path
 
 
 def cores_of(jobs: Any) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from onnx_unipts.arguments import ModelPath, at_least, check_kinds, model_path, threads_of
+from onnx_unipts.arguments import ModelPath, at_least, check_kinds, model_file, threads_of
 from onnx_unipts.calibration import (
     InputSpec,
     Preprocessing,
@@ -57,7 +57,7 @@ def benchmark(
     may be a file in ORT format, whose zeros are not counted.
     """
     check_training_runtime()
-    dense, sparse = model_path(dense), model_path(sparse)
+    dense, sparse = model_file(dense), model_file(sparse)
     threads_of("threads", threads)
     check_kinds({"input_shapes": input_shapes})
     at_least(1, "batch_size", batch_size)

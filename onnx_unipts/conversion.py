@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from onnx_unipts.arguments import ModelPath, check_kinds, model_path
+from onnx_unipts.arguments import ModelPath, check_kinds, model_file
 from onnx_unipts.export.storage import Storage
 from onnx_unipts.external_data import data_files
 from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError
@@ -20,7 +20,7 @@ from onnx_unipts.graph.packing import Packing
 from onnx_unipts.graph.packing import pack as pack_weights
 from onnx_unipts.graph.packing import unpack as unpack_weights
 from onnx_unipts.json_text import plain
-from onnx_unipts.output_file import atomic_path, check_output_file, trial_of
+from onnx_unipts.output_file import atomic_path, check_output_file, trial_of, writing
 from onnx_unipts.report.files import describe_file
 
 __all__ = ["pack", "unpack"]
@@ -105,7 +105,7 @@ def unpack(model: ModelPath, output: ModelPath | None = None) -> dict[str, Any]:
 
 def _paths(model: ModelPath, output: ModelPath | None, word: str) -> tuple[Path, Path]:
     check_kinds({"output": output})
-    source = model_path(model)
+    source = model_file(model)
     target = Path(output) if output is not None else source.with_name(f"{source.stem}.{word}.onnx")
     return source, check_output_file(target, "--output", source if source.is_file() else None)
 
@@ -128,7 +128,7 @@ def _write_as_it_is(source: Path, target: Path, model: ir.Model) -> None:
     if data_files(source):
         save_model(model, target)
         return
-    with atomic_path(target) as temporary:
+    with writing(target), atomic_path(target) as temporary:
         shutil.copyfile(source, temporary)
 
 

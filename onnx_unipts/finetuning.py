@@ -9,7 +9,7 @@ from typing import Any
 
 from onnx_unipts.allocation.file import target_in
 from onnx_unipts.api import Result, compress, pattern_of
-from onnx_unipts.arguments import ModelPath, check_kinds, model_path
+from onnx_unipts.arguments import ModelPath, check_kinds, model_file
 from onnx_unipts.export import default_output
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.patterns import Pattern
@@ -34,7 +34,7 @@ def finetune(
     `onnx_unipts.compress`. Raises `UsageError` where there is no allocation.
     """
     check_kinds(locals())
-    model = model_path(model)
+    model = model_file(model)
     output = default_output(model, options.get("format")) if output is None else Path(output)
     directory = output.with_suffix(".run") if run_dir is None else Path(run_dir)
     file = directory / "allocation.json" if allocation is None else Path(allocation)

@@ -33,5 +33,9 @@ def plain(value: Any, *, strict: bool = True) -> Any:
 
 
 def to_json(document: Any) -> str:
-    """Return ``document`` as indented JSON. Raises `TypeError` for what `plain` cannot unwrap."""
-    return json.dumps(plain(document), indent=2, ensure_ascii=False, allow_nan=False)
+    """Return ``document`` as indented JSON. Raises `TypeError` for what `plain` cannot unwrap.
+
+    Bytes of file names that are no text are escaped, as JSON has them: UTF-8 cannot hold them.
+    """
+    text = json.dumps(plain(document), indent=2, ensure_ascii=False, allow_nan=False)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

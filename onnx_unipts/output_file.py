@@ -11,9 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from onnx_unipts.graph.errors import OnnxUniptsError, UsageError
-from onnx_unipts.graph.model import data_locations
+from onnx_unipts.graph.model import DISK_ERRORS, data_locations
 
-__all__ = ["atomic_path", "check_apart", "check_output_directory", "check_output_file", "trial_of"]
+__all__ = [
+    "atomic_path",
+    "check_apart",
+    "check_output_directory",
+    "check_output_file",
+    "require_text",
+    "trial_of",
+    "writing",
+]
 
 # Bytes of a file name that leave room for what other files that go with it add to its name.
 LONGEST_NAME = 220
@@ -41,6 +49,16 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
     if os.name == "posix":  # Windows cannot open directories.
         _flush_to_disk(path.parent, os.O_RDONLY)
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name ``path`` where it cannot be written: `UsageError`, or `OnnxUniptsError` of the disk."""
+    try:
+        yield
+    except OSError as error:
+        kind = OnnxUniptsError if error.errno in DISK_ERRORS else UsageError
+        raise kind(f"{path}: cannot be written: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager
@@ -79,6 +97,7 @@ def check_output_file(
     """
     path = Path(path)
     real = Path(os.path.realpath(path))
+    require_text(path, option)
     if path.is_dir():
         raise UsageError(f"{option} {path} is a directory; give the name of a file")
     if not real.parent.is_dir():
@@ -92,12 +111,22 @@ def check_output_file(
         )
     if path.exists() and model is not None:
         _check_model_survives(path, option, Path(model))
-    elsewhere = path.is_symlink() and path.resolve().parent != path.parent.resolve()
+    elsewhere = path.is_symlink() and real.parent != Path(os.path.realpath(path.parent))
     if elsewhere and model is not None and data_locations(Path(model)):
         raise UsageError(f"{option} {path} is a link to another directory, where its data would be")
     if not _writable(real):
         raise UsageError(f"{option} {path} is not writable; give a path that is")
     return path
+
+
+def require_text(path: Path, option: str) -> None:
+    """Raise `UsageError` for a path that is not UTF-8: onnxruntime opens no other."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UsageError(
+            f"{option} {str(path)!r}: the name is not UTF-8, which onnxruntime needs; rename it"
+        ) from error
 
 
 def check_output_directory(path: str | os.PathLike[str], option: str) -> Path:
@@ -116,11 +145,11 @@ def check_apart(written: Mapping[str, Any], read: Mapping[str, Any]) -> None:
 
     Both are paths by the names of their arguments; what is no path is left out.
     """
-    known = {Path(path).resolve(): name for name, path in read.items() if _is_path(path)}
+    known = {os.path.realpath(path): name for name, path in read.items() if _is_path(path)}
     for name, path in written.items():
         if not _is_path(path):
             continue
-        other = known.setdefault(Path(path).resolve(), name)
+        other = known.setdefault(os.path.realpath(path), name)
         if other != name:
             raise UsageError(f"{name} {path} is also the {other}; give another name")
 

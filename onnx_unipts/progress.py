@@ -57,7 +57,7 @@ def make_progress(*, quiet: bool = False, stream: TextIO | None = None) -> Progr
     ``quiet`` leaves only warnings.
     """
     stream = sys.stderr if stream is None else stream
-    if quiet:
+    if quiet or stream is None:  # that of a process may be closed
         return Quiet(stream)
     return Bars(stream) if stream.isatty() else Lines(stream)
 

@@ -75,6 +75,8 @@ class RunDirectory:
         differs).
         """
         path = Path(path)
+        if path.is_symlink() and not path.exists():
+            raise UsageError(f"run directory {path} is a link to nothing; create what it names")
         try:
             check_own(path)
             path.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_unipts.api import Result, compress, pattern_of
-from onnx_unipts.arguments import ModelPath, check_kinds, model_path
+from onnx_unipts.arguments import ModelPath, check_kinds, model_file
 from onnx_unipts.calibration import rereadable
 from onnx_unipts.call_text import call_text
 from onnx_unipts.export import default_output
@@ -55,7 +55,7 @@ def sweep(
     sparsities = _checked(sparsities)
     require_free_sparsity(pattern_of(**options), "the sweep")
     options |= {key: rereadable(options.get(key)) for key in ("data", "eval_data")}
-    model = model_path(model)
+    model = model_file(model)
     progress = Once(progress or Quiet())
     output = default_output(model, options.get("format")) if output is None else Path(output)
     page = check_output_file(output.with_suffix(".sweep.html"), "the page of the sweep")

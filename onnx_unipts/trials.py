@@ -10,7 +10,7 @@ from typing import Any
 
 from onnx_unipts.api import Result, compress, pattern_of
 from onnx_unipts.approach import HIGHEST_SPARSITY, next_density, next_sparsity
-from onnx_unipts.arguments import ModelPath, check_kinds, model_path
+from onnx_unipts.arguments import ModelPath, check_kinds, model_file
 from onnx_unipts.calibration import rereadable
 from onnx_unipts.call_text import call_text
 from onnx_unipts.export import default_output, required_operators
@@ -81,7 +81,7 @@ def compress_to(
     options |= {key: rereadable(options.get(key)) for key in ("data", "eval_data")}
     if options.pop("dry_run", False):
         raise UsageError("--dry-run shows one sparsity; give --sparsity instead of --target")
-    model = model_path(model)
+    model = model_file(model)
     progress = Once(progress or Quiet())
     output = Path(output) if output is not None else default_output(model, options.get("format"))
     check_output_file(output, "--output", model)

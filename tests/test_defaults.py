@@ -165,3 +165,35 @@ def test_commands_and_options_are_completed():
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.stdout.split() == ["plain,--layer-sparsity"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("epochs = 1.9", "'--epochs': '1.9' is not a valid integer"),
+        ("batch-size = 1979-05-27", "'--batch-size': '1979-05-27' is not a valid integer"),
+        ("quiet = 'perhaps'", "'--quiet': 'perhaps' is not a valid boolean"),
+    ],
+)
+def test_values_of_another_kind_are_refused_as_on_the_command_line(
+    project: Path, text: str, told: str
+):
+    table(project, f"[tool.onnx-unipts]\n{text}\n")
+    words = ["compress", str(project / "digits.onnx"), "--sparsity", "0.9", "--dry-run"]
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert told in result.stderr
+
+
+def test_numbers_and_truths_of_the_table_are_understood(project: Path):
+    text = "data = 'calibration.npz'\nquiet = 1\nrun-dir = 3\neliminate-dead-channels = false\n"
+    table(project, f"[tool.onnx-unipts]\nsparsity = 0.5\n[tool.onnx-unipts.compress]\n{text}")
+    report = plan(project)
+    assert report["recipe"]["eliminate_dead_channels"] is False
+    assert f"--run-dir {project / '3'}" in report["command"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a directory in use stays there")
+def test_a_working_directory_that_is_gone_has_no_project(project: Path):
+    (project / "below").rmdir()
+    assert CliRunner().invoke(main, ["inspect", str(project / "digits.onnx")]).exit_code == 0

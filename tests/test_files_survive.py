@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +141,56 @@ def test_a_link_to_where_no_data_can_be_is_refused(tmp_path: Path):
     (tmp_path / "link.onnx").symlink_to(tmp_path / "real" / "model.onnx")
     with pytest.raises(UsageError, match="is a link to another directory"):
         compress(path, tmp_path, UNTRAINED, output=tmp_path / "link.onnx")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names are text elsewhere")
+def test_names_that_are_no_text_are_refused_or_escaped(tmp_path: Path):
+    odd = os.fsdecode(b"\xe9")
+    path = saved(classifier(), tmp_path)
+    for output in (tmp_path / f"{odd}.onnx", tmp_path / odd / "o.onnx"):
+        output.parent.mkdir(exist_ok=True)
+        with pytest.raises(UsageError, match="is not UTF-8, which onnxruntime needs; rename it"):
+            api.compress(path, sparsity=0.5, data={"x": images()}, output=output)
+    with pytest.raises(UsageError, match="is not UTF-8"):
+        api.inspect(tmp_path / f"{odd}.onnx")
+    np.savez(tmp_path / f"{odd}.npz", x=images())
+    result = api.compress(
+        path, sparsity=0.5, data=tmp_path / f"{odd}.npz", settings=UNTRAINED, jobs=1
+    )
+    written = json.loads((result.run_dir / "report.json").read_text(encoding="utf-8"))
+    assert f"{odd}.npz" in written["data"]["description"]
+    assert (result.run_dir / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names")
+def test_a_pipe_is_no_model(tmp_path: Path):
+    pipe = tmp_path / "m.onnx"
+    os.mkfifo(pipe)
+    for call in (partial(api.compress, sparsity=0.5), pack, partial(sweep, sparsities=[0.5])):
+        with pytest.raises(UsageError, match="no regular file, and is read more than once"):
+            call(pipe)
+
+
+def test_searching_needs_no_place_for_a_model(tmp_path: Path):
+    path = saved(classifier(), tmp_path)
+    (tmp_path / "m.sparse.onnx").mkdir()
+    found = api.search(path, sparsity=0.5, data={"x": images()}, settings=UNTRAINED, jobs=1)
+    assert (found.run_dir / "allocation.json").is_file()
+    with pytest.raises(UsageError, match="is a directory"):
+        api.compress(path, sparsity=0.5, data={"x": images()}, settings=UNTRAINED, jobs=1)
+
+
+def test_a_report_is_shown_where_its_page_cannot_be_written(tmp_path: Path):
+    run = compress(classifier(), tmp_path, UNTRAINED).run_dir
+    (run / "report.html").unlink()
+    (run / "report.html").mkdir()
+    shown = CliRunner().invoke(main, ["report", str(run), "--json"])
+    assert shown.exit_code == 0
+    assert json.loads(shown.stdout)["sparsity"]["target"] == 0.8
+    assert "the page stays as it is" in shown.stderr
+
+
+def test_a_run_directory_that_is_a_link_to_nothing(tmp_path: Path):
+    (tmp_path / "there.run").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(UsageError, match="is a link to nothing; create what it names"):
+        compress(classifier(), tmp_path, UNTRAINED, run_dir=tmp_path / "there.run")

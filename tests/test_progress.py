@@ -1,6 +1,7 @@
 """Progress is bars on a terminal, few plain lines elsewhere, and silence on demand."""
 
 import io
+import sys
 
 import pytest
 
@@ -12,10 +13,12 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_the_kind_follows_the_stream():
+def test_the_kind_follows_the_stream(monkeypatch: pytest.MonkeyPatch):
     assert isinstance(make_progress(stream=Terminal()), Bars)
     assert isinstance(make_progress(stream=io.StringIO()), Lines)
     assert isinstance(make_progress(stream=Terminal(), quiet=True), Quiet)
+    monkeypatch.setattr(sys, "stderr", None)  # as where it is closed
+    assert isinstance(make_progress(), Quiet)
 
 
 def test_lines_show_the_first_and_the_last_step_with_their_fields():

@@ -20,7 +20,7 @@ from onnx_unipts.graph.model.scopes import proto_graphs
 from onnx_unipts.graph.model.size import fits_one_file
 from onnx_unipts.graph.model.tensors import stored_tensors
 
-__all__ = ["data_locations", "save_model"]
+__all__ = ["DISK_ERRORS", "data_locations", "save_model"]
 
 # Tensors below this stay in the model file, so that shapes can be inferred without the data file.
 EXTERNAL_THRESHOLD = 1024

@@ -37,7 +37,10 @@ def project_defaults(commands: Mapping[str, click.Command]) -> dict[str, dict[st
     """
     from onnx_unipts.defaults import find_project, read_defaults
 
-    project = find_project(Path.cwd())
+    try:
+        project = find_project(Path.cwd())
+    except FileNotFoundError:
+        return {}  # the working directory is gone
     if project is None:
         return {}
     options = {name: dict(_options(command)) for name, command in commands.items()}
@@ -68,7 +71,8 @@ def _options(command: click.Command) -> Iterator[tuple[str, click.Option]]:
             yield option_name(parameter), parameter
 
 
-def _converted(option: click.Option, value: Any, root: Path) -> Any:
+def _converted(option: click.Option, value: Any, root: Path) -> str | list[str]:
+    """Return ``value`` as it would be written on the command line, which click understands."""
     if isinstance(value, Mapping):
         value = [f"{key}={item}" for key, item in value.items()]
     if isinstance(value, list):
@@ -79,7 +83,8 @@ def _converted(option: click.Option, value: Any, root: Path) -> Any:
         there = (root / path).is_file() or ((root / path).is_dir() and option_name(option) in DATA)
         if there or isinstance(option.type, click.Path):
             return f"{root / path}{colon}{function}"
-    return [value] if option.multiple else value
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    return [text] if option.multiple else text
 
 
 def _is_path(option: click.Option) -> bool:

@@ -25,10 +25,12 @@ def report(run_dir: Path, show: ShowArguments) -> None:
 
     The page is one file that opens offline.
     """
+    from onnx_unipts.graph.errors import OnnxUniptsError
     from onnx_unipts.report.runs import read_report, write_report_page
     from onnx_unipts.report.terminal import print_report
 
-    document = read_report(run_dir)
-    page = write_report_page(run_dir)
-    show.result(document, print_report)
-    show.progress().message(f"page: {page}")
+    show.result(read_report(run_dir), print_report)
+    try:
+        show.progress().message(f"page: {write_report_page(run_dir)}")
+    except OnnxUniptsError as error:
+        show.progress().warning(f"the page stays as it is: {error}")

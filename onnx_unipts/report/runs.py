@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_unipts.graph.errors import UsageError
-from onnx_unipts.output_file import atomic_path
+from onnx_unipts.output_file import atomic_path, writing
 
 __all__ = [
     "FIGURES",
@@ -60,24 +60,19 @@ def write_report_page(run_dir: str | os.PathLike[str]) -> Path:
 
 
 def copy_report(run_dir: str | os.PathLike[str], directory: str | os.PathLike[str]) -> None:
-    """Copy the page and the document of a finished run to ``directory``. Raises `UsageError`."""
+    """Copy the page and the document of a finished run; raises as `writing` does."""
     target = Path(directory)
-    try:
+    with writing(target):
         target.mkdir(parents=True, exist_ok=True)
         for name in (PAGE, REPORT):
             with atomic_path(target / name) as temporary:
                 shutil.copyfile(Path(run_dir) / name, temporary)
-    except OSError as error:
-        raise UsageError(f"{target} cannot be written ({error.strerror})") from error
 
 
 def write_page(path: Path, page: str) -> Path:
-    """Write ``page`` to ``path``, whole or not at all. Raises `UsageError`."""
-    try:
-        with atomic_path(path) as temporary:
-            temporary.write_text(page, encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written ({error.strerror})") from error
+    """Write ``page`` to ``path``, whole or not at all; raises as `writing` does."""
+    with writing(path), atomic_path(path) as temporary:
+        temporary.write_text(page, encoding="utf-8", errors="xmlcharrefreplace")
     return path
 
 
