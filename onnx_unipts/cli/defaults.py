@@ -78,12 +78,12 @@ def _converted(option: click.Option, value: Any, root: Path) -> str | list[str]:
     if isinstance(value, list):
         value = [str(item) for item in value]
         return value if option.multiple else ",".join(value)
-    if isinstance(value, str) and _is_path(option):
-        path, colon, function = value.partition(":")
+    text = str(value).lower() if isinstance(value, bool) else str(value)
+    if _is_path(option):
+        path, colon, function = text.partition(":")
         there = (root / path).is_file() or ((root / path).is_dir() and option_name(option) in DATA)
         if there or isinstance(option.type, click.Path):
             return f"{root / path}{colon}{function}"
-    text = str(value).lower() if isinstance(value, bool) else str(value)
     return [text] if option.multiple else text
 
 

@@ -91,5 +91,6 @@ def latency_note(latency: Mapping[str, Any]) -> str:
     runs, samples, threads = (latency[key] for key in ("runs", "samples", "threads"))
     return (
         f"median of {runs} run{'s'[: runs > 1]} of {samples} sample{'s'[: samples > 1]} on "
-        f"{threads} thread{'s'[: threads > 1]}, {latency['runtime']}"
+        f"{threads} thread{'s'[: threads > 1]}, {latency['runtime']}; the ratio is that of runs "
+        "one after the other"
     )
