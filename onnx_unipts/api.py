@@ -11,7 +11,15 @@ from typing import Any
 
 import onnx_ir as ir
 
-from onnx_unipts.arguments import ModelPath, at_least, check_kinds, cores_of, model_file, model_path
+from onnx_unipts.arguments import (
+    ModelPath,
+    at_least,
+    check_kinds,
+    check_losses,
+    cores_of,
+    model_file,
+    model_path,
+)
 from onnx_unipts.calibration import (
     Preprocessing,
     input_signature,
@@ -229,10 +237,15 @@ def evaluate(
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     num_samples: int | None = None,
     seed: int = 0,
+    losses: Mapping[str, str] | None = None,
     jobs: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Compare the model files ``dense`` and ``sparse`` on ``data``; return the document of it."""
+    """Compare the model files ``dense`` and ``sparse`` on ``data``; return the document of it.
+
+    ``losses`` are those of a recipe: ``kl`` or ``mse`` for outputs that are not compared as their
+    shapes say. Raises `UsageError` for the data or a loss of no output.
+    """
     check_training_runtime()
     check_kinds({"input_shapes": input_shapes})
     at_least(0, "seed", seed)
@@ -253,7 +266,7 @@ def evaluate(
     shown.message(f"data: {loaded.description}")
     for line in value_ranges(loaded):
         shown.message(line)
-    targets = choose_targets(model)
+    targets = choose_targets(model, check_losses(losses or {}))
     if not is_synthetic(data):
         found = check_outputs(file_session(dense, cores, targets), targets, loaded)
         loaded.warnings += found

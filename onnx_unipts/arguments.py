@@ -16,6 +16,7 @@ __all__ = [
     "ModelPath",
     "at_least",
     "check_kinds",
+    "check_losses",
     "cores_of",
     "model_file",
     "model_path",
@@ -25,6 +26,7 @@ __all__ = [
 ModelPath = str | os.PathLike[str]
 
 MOST_THREADS = 256
+LOSSES = ("kl", "mse")
 PATHS = ("allocation", "output", "prepared_by", "report", "run_dir", "save_recipe")
 
 
@@ -82,6 +84,14 @@ def check_kinds(given: Mapping[str, Any]) -> None:
             f"input_shapes is {shapes!r}; allowed: a dict of whole numbers by input, such as "
             "{'image': (1, 3, 224, 224)}"
         )
+
+
+def check_losses(losses: Mapping[str, str]) -> Mapping[str, str]:
+    """Return ``losses`` by output. Raises `UsageError` for one that is not known."""
+    for output, loss in losses.items():
+        if loss not in LOSSES:
+            raise UsageError(f"loss of {output!r} is {loss!r}; allowed: {', '.join(LOSSES)}")
+    return losses
 
 
 def _is_shape(value: Any) -> bool:

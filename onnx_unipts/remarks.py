@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 
 from onnx_unipts.allocation.automatic import AUTO
 from onnx_unipts.chosen_weights import weights_of
-from onnx_unipts.data_check import check_file, stand_ins, value_ranges
+from onnx_unipts.data_check import check_outputs, stand_ins, value_ranges
 from onnx_unipts.graph.prunable import KINDS, matching
 from onnx_unipts.job import Job
 from onnx_unipts.targets import Target
+from onnx_unipts.training.ort import file_session
 
 __all__ = ["present"]
 
@@ -23,7 +24,7 @@ def present(job: Job, targets: Sequence[Target], last_resort: str, wanted: int) 
     ``last_resort`` is the kind of weights that are pruned for want of others, ``wanted`` the size
     of batches that was asked for.
     """
-    _present_data(job)
+    _present_data(job, targets)
     _present_randomness(job)
     _present_targets(job, targets)
     for text in (*_without_effect(job), *_left_out(job)):
@@ -33,7 +34,7 @@ def present(job: Job, targets: Sequence[Target], last_resort: str, wanted: int) 
     _present_batch(job, wanted)
 
 
-def _present_data(job: Job) -> None:
+def _present_data(job: Job, targets: Sequence[Target]) -> None:
     """Say what the data is and what was assumed about it, and what looks wrong with it."""
     described = {"calibration data": job.data}
     if job.eval_data is not None:
@@ -47,7 +48,11 @@ def _present_data(job: Job) -> None:
     if job.synthetic:
         described.pop("calibration data")
     for name, data in described.items():
-        for warning in (*stand_ins(data), *check_file(job.path, job.dense, data, job.cores)):
+        found = stand_ins(data)
+        if targets:
+            session = file_session(job.path, job.cores, targets)
+            found += check_outputs(session, targets, data)
+        for warning in found:
             job.warn(f"{name}: {warning}")
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from onnx_unipts.allocation import ALLOCATORS, SEARCHES, Problem, distribute
 from onnx_unipts.allocation.automatic import allocator_for
 from onnx_unipts.allocation.evolutionary import decode, encode
-from onnx_unipts.allocation.file import allocation_document, read_allocation
+from onnx_unipts.allocation.file import allocation_document, kept_in, read_allocation
 from onnx_unipts.allocation.halving import Stage, halve, stage_ends
 from onnx_unipts.allocation.prescribed import allocate_rest, check_prescribed
 from onnx_unipts.allocation.problem import History, zeros_for
@@ -89,6 +89,35 @@ def test_every_layer_keeps_its_minimum_where_the_total_allows_it(problem, name, 
     wanted = {n: max(min(1, problem.limits[n]), problem.floors[n]) for n in kept}
     if sum(wanted.values()) <= problem.total:
         assert all(kept[n] >= wanted[n] for n in kept)
+
+
+# Files
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        ({"sparsity": 0.9}, "keeps 30 of 60, which is no sparsity of 0.9; what counts is kept"),
+        ({"kept": 10.5}, "keeps 10.5; allowed: a whole number"),
+        ({"name": "b"}, "layer 'b' stands there twice"),
+    ],
+)
+def test_an_edit_that_says_two_things_is_refused(edit, message, tmp_path: Path):
+    with pytest.raises(UsageError, match=message):
+        kept_in(str(edited(edit, tmp_path)))
+
+
+@pytest.mark.parametrize("edit", [{"kept": 30.0}, {"sparsity": 0.5004}, {"note": "by hand"}])
+def test_an_edit_that_says_one_thing_is_read(edit, tmp_path: Path):
+    assert kept_in(str(edited(edit, tmp_path))) == {"a": 30, "b": 20}
+
+
+def edited(edit: Mapping[str, object], directory: Path) -> Path:
+    document = allocation_document(0.5, "lamp", {"a": 30, "b": 20}, {"a": 60, "b": 40})
+    document["layers"][0] |= edit
+    del document["layers"][1]["sparsity"]
+    (directory / "a.json").write_text(json.dumps(document))
+    return directory / "a.json"
 
 
 # The total

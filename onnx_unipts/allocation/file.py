@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,6 +25,32 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+
+# Sparsities may be rounded where a file is edited.
+ROUNDED = 1e-3
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """What the file says of a layer."""
+
+    name: str
+    kept: float
+    count: int | None
+    sparsity: float | None
+
+    @classmethod
+    def of(cls, entry: Mapping[str, Any]) -> _Layer:
+        """Read an entry of the file."""
+        return cls(
+            str(entry["name"]), float(entry["kept"]), entry.get("count"), entry.get("sparsity")
+        )
+
+    def contradicts(self) -> bool:
+        """Tell whether the sparsity is another than that of the weights that are kept."""
+        if self.sparsity is None or not self.count:
+            return False
+        return abs(self.sparsity - 1 + self.kept / self.count) > ROUNDED + 1 / self.count
 
 
 def is_allocator(method: str) -> bool:
@@ -72,11 +99,27 @@ def allocation_document(sparsity: float, method: str, kept: Kept, counts: Mappin
 
 
 def kept_in(path: str) -> Kept:
-    """Return what the file keeps of each layer. Raises `UsageError` if it is no allocation."""
+    """Return what the file keeps of each layer.
+
+    Raises `UsageError` if it is no allocation, or says two things of one layer.
+    """
     check_method(path)
-    return _read(
-        path, lambda document: {str(e["name"]): int(e["kept"]) for e in document["layers"]}
-    )
+    kept: Kept = {}
+    for layer in _read(path, lambda document: [*map(_Layer.of, document["layers"])]):
+        if layer.name in kept:
+            raise UsageError(f"{path}: layer {layer.name!r} stands there twice")
+        if layer.kept != int(layer.kept):
+            raise UsageError(
+                f"{path}: layer {layer.name!r} keeps {layer.kept:g}; allowed: a whole number"
+            )
+        if layer.contradicts():
+            raise UsageError(
+                f"{path}: layer {layer.name!r} keeps {layer.kept:.0f} of {layer.count}, which "
+                f"is no sparsity of {layer.sparsity:g}; what counts is kept: change both, or leave "
+                "sparsity out"
+            )
+        kept[layer.name] = int(layer.kept)
+    return kept
 
 
 def target_in(path: str) -> float:

@@ -305,6 +305,7 @@ def _labels(values: Any, count: int, where: str) -> np.ndarray:
     if labels.dtype.kind not in "iu" or labels.shape != (count,):
         raise UsageError(
             f"{where}: {LABELS} have dtype {labels.dtype} and shape {list(labels.shape)}, expected "
-            f"whole numbers of shape [{count}], one class per sample"
+            f"whole numbers of shape [{count}], one class per sample; leave them out to go on "
+            "without accuracy"
         )
     return labels.astype(np.int64)

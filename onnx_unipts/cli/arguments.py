@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ __all__ = [
     "StorageArguments",
     "WeightArguments",
     "WritingArguments",
+    "losses_of",
 ]
 
 PREPROCESSING = (
@@ -124,17 +125,12 @@ class MethodArguments(WeightArguments):
             "layer_sparsity": self.layer_sparsity or None,
             "training.epochs": self.epochs,
             "training.learning_rate": self.lr,
-            "training.losses": self._losses() or None,
+            "training.losses": losses_of(self.loss) or None,
             "training.batch_size": self.batch_size,
             "num_samples": self.num_samples,
             "seed": self.seed,
         }
         return {key: value for key, value in values.items() if value is not None}
-
-    def _losses(self) -> dict[str, str]:
-        """Return the loss by output: what follows the last equals sign, names may hold others."""
-        pairs = (text.rpartition("=") for text in self.loss)
-        return {name: loss for name, _, loss in pairs}
 
 
 @dataclass(frozen=True)
@@ -187,3 +183,9 @@ class ShowArguments:
             click.echo(to_json(document))
         elif not self.quiet:
             table(document)
+
+
+def losses_of(texts: Sequence[str]) -> dict[str, str]:
+    """Return the loss by output: what follows the last equals sign, names may hold others."""
+    pairs = (text.rpartition("=") for text in texts)
+    return {name: loss for name, _, loss in pairs}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from onnx_unipts.cli.arguments import DataArguments, ShowArguments
+from onnx_unipts.cli.arguments import DataArguments, ShowArguments, losses_of
 from onnx_unipts.cli.command import Command, examples, option
 from onnx_unipts.cli.options import pair_options
 
@@ -40,11 +40,19 @@ EXAMPLES = examples(
     heading="Data",
     help="Random seed of the samples.",
 )
+@option(
+    "--loss",
+    multiple=True,
+    metavar="OUTPUT=kl|mse",
+    heading="Data",
+    help="How an output is compared, if not as its shape says; may be repeated.",
+)
 def evaluate(
     dense: Path,
     sparse: Path,
     num_samples: int | None,
     seed: int,
+    loss: tuple[str, ...],
     show: ShowArguments,
     inputs: DataArguments,
 ) -> None:
@@ -62,6 +70,7 @@ def evaluate(
         sparse,
         num_samples=num_samples,
         seed=seed,
+        losses=losses_of(loss),
         progress=show.progress(),
         **keywords,
     )

@@ -5,7 +5,7 @@ range, swapped channels or another order of labels is less sure, answers one cla
 rightly. All of this only warns; nothing is chosen by it.
 """
 
-from onnx_unipts.data_check.checks import check_file, check_outputs
+from onnx_unipts.data_check.checks import check_outputs
 from onnx_unipts.data_check.ranges import stand_ins, value_ranges
 
-__all__ = ["check_file", "check_outputs", "stand_ins", "value_ranges"]
+__all__ = ["check_outputs", "stand_ins", "value_ranges"]

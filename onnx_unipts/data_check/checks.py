@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-
-import onnx_ir as ir
 
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.data_check.labels import wrong_labels
 from onnx_unipts.data_check.look import Look
 from onnx_unipts.data_check.outputs import better_alternative, constant_outputs, poor_scores
-from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.runtime import onnxruntime
-from onnx_unipts.targets import Target, choose_targets
-from onnx_unipts.training.ort import file_session
+from onnx_unipts.targets import Target
 
-__all__ = ["check_file", "check_outputs"]
+__all__ = ["check_outputs"]
 
 LEAST_SAMPLES = 16  # fewer say nothing about a distribution
-
-
-def check_file(
-    path: str | os.PathLike[str], model: ir.Model, data: CalibrationData, threads: int
-) -> list[str]:
-    """Return the warnings of `check_outputs` for the model file at ``path``, read as ``model``."""
-    try:
-        targets = choose_targets(model)
-    except UnsupportedModelError:
-        return []  # whoever compresses the model says so
-    return check_outputs(file_session(path, threads, targets), targets, data)
 
 
 def check_outputs(
