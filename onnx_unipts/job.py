@@ -94,7 +94,8 @@ class Job:
         """The name of what shares the sparsity out, or a file; ``searching`` where that is all."""
         training = self.recipe.training
         trained = training.epochs > 0 and not self.pattern.whole_model
-        fitted = training.reconstruction and training.recovery == "dynamic" and not self.synthetic
+        fitted = bool(training.reconstruction) and training.recovery == "dynamic"
+        fitted = fitted and not self.synthetic
         return allocator_for(self.recipe.allocation.method, searching or not trained, fitted)
 
     @property

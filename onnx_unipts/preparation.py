@@ -53,6 +53,9 @@ STEPS_OF_FEW = 4
 # Fewer samples than the first, for more weights each than the second, are learned by heart.
 FEW_SAMPLES = 1024
 WEIGHTS_PER_SAMPLE = 1000
+# Fewer steps than these do not train: ResNet-20 at 0.8 from 1,024 images is right on 82.9 % of
+# others after 48 from fitted layers, on 79.2 % after as many without.
+FEW_STEPS = 64
 # Fewer than these say nothing about what a model will meet.
 FEWEST_SAMPLES = 8
 
@@ -99,7 +102,8 @@ def prepare_job(
     if eval_data is not None:
         held_out = load_calibration_data(eval_data, signature, options, seed=recipe.seed)
     if recipe.training.epochs > 0:
-        recipe = _with_fitting_batch(recipe, loaded, sum(w.count for w in weights if w.pruned))
+        pruned = sum(weight.count for weight in weights if weight.pruned)
+        recipe = _for_few(recipe, loaded, pruned, is_synthetic(data))
     job = Job(
         path,
         Path(output),
@@ -220,20 +224,26 @@ def _check_whole_model(recipe: Recipe, pattern: Pattern) -> None:
         )
 
 
-def _with_fitting_batch(recipe: Recipe, data: CalibrationData, weights: int) -> Recipe:
-    """Return ``recipe``, with a smaller batch if ``data`` does not fill one.
+def _for_few(recipe: Recipe, data: CalibrationData, weights: int, made_up: bool) -> Recipe:
+    """Return ``recipe`` as it suits few samples and steps: a smaller batch, layers fitted first.
 
-    What few samples or steps cannot teach so many ``weights``, least squares can: training then
-    starts from layers fitted one by one.
+    ``weights`` is how many there are to prune. Unless the recipe says whether, layers are fitted
+    where samples do not fill one batch, are few for so many weights, or where steps are few: what
+    these cannot teach, least squares can.
 
     Raises `UsageError` for fewer than `FEWEST_SAMPLES`, unless the recipe's batch asks for so few.
     """
-    if len(data) >= recipe.training.batch_size:
-        many = len(data) >= FEW_SAMPLES or weights < len(data) * WEIGHTS_PER_SAMPLE
-        if many or recipe.training.recovery != "dynamic":
-            return recipe
-        return recipe.with_settings({"training.reconstruction": True})
-    if len(data) < FEWEST_SAMPLES:
-        require_batch(data, recipe.training.batch_size)
-    size = max(1, len(data) // STEPS_OF_FEW)
-    return recipe.with_settings({"training.batch_size": size, "training.reconstruction": True})
+    changed: dict[str, Any] = {}
+    settings = recipe.training
+    unfilled = len(data) < settings.batch_size
+    if unfilled:
+        if len(data) < FEWEST_SAMPLES:
+            require_batch(data, settings.batch_size)
+        changed["training.batch_size"] = max(1, len(data) // STEPS_OF_FEW)
+    few = len(data) < FEW_SAMPLES and weights >= len(data) * WEIGHTS_PER_SAMPLE
+    real = not made_up and not parse_pattern(recipe.pattern).whole_model
+    short = real and settings.steps(len(data)) < FEW_STEPS
+    if settings.reconstruction is None:
+        fitted = unfilled or (settings.recovery == "dynamic" and (few or short))
+        changed["training.reconstruction"] = fitted
+    return recipe.with_settings(changed)

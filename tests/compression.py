@@ -20,6 +20,7 @@ from onnx_unipts.recipe import load_recipe
 PRUNABLE = 824
 QUICK: dict[str, Any] = {
     "training.adaptation": 0,
+    "training.reconstruction": False,
     "training.epochs": 1,
     "training.batch_size": 16,
     "allocation.method": "lamp",

@@ -116,8 +116,10 @@ class Training(Section):
     recovery: str = Field(
         default="dynamic", description="What trains and how masks follow: a recovery's name."
     )
-    reconstruction: bool = Field(
-        default=False, description="Fit each layer to its dense outputs before training."
+    reconstruction: bool | None = Field(
+        default=None,
+        description="Fit each layer to its dense outputs before training; null: where samples or "
+        "steps are few.",
     )
     reconstruction_masks: Literal["auto", "fixed", "searched"] = Field(
         default="auto",
