@@ -48,6 +48,12 @@ def test_another_shape_is_a_difference():
     assert "differs" in check.objection(parse(text.format("Transpose (x)")))
 
 
+def test_another_type_is_a_difference():
+    check = Equivalence(parse("g (float[n,4] x) => (float[n,4] y) {y = Relu (x)}"))
+    double = "g (float[n,4] x) => (double[n,4] y) {r = Relu (x) y = Cast <to = 11> (r)}"
+    assert check.objection(parse(double)) == "output 'y' differs by inf"
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -131,8 +131,9 @@ def test_ids_beyond_the_table_are_refused():
     (ids,) = input_signature(table_model("e = Gather (items, ids) y = Flatten (e)"))
     good = np.array([[0, 49], [-50, 3]])
     assert len(load_calibration_data({"ids": good}, [ids])) == 2
-    with refused(r"input 'ids' holds 0 to 99, but the model has a table of 50"):
-        load_calibration_data({"ids": good + 50}, [ids])
+    for beyond, held in (([[0, 50]], "0 to 50"), ([[-51, 3]], "-51 to 3")):
+        with refused(rf"input 'ids' holds {held}, but the model has a table of 50"):
+            load_calibration_data({"ids": np.array(beyond)}, [ids])
 
 
 def test_ids_of_several_tables_are_left_to_the_model():
@@ -224,6 +225,14 @@ def test_tables_of_labels_say_what_is_wrong_with_them(tmp_path: Path):
         (tmp_path / "labels.csv").write_text(text)
         with refused(message):
             load_calibration_data(tmp_path, IMAGES)
+
+
+def test_a_table_of_labels_may_begin_with_the_mark_of_its_encoding(tmp_path: Path):
+    write_images(tmp_path, ["a.png", "b.png"])
+    (tmp_path / "labels.csv").write_text("a.png,1\nb.png,0\n", encoding="utf-8-sig")
+    data = load_calibration_data(tmp_path, IMAGES)
+    assert data.labels is not None
+    assert data.labels.tolist() == [1, 0]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read all")

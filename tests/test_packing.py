@@ -117,6 +117,23 @@ def test_distances_of_two_bytes_are_used_where_nearly_all_is_zero():
     assert same_bits(ENCODINGS["delta8"]().decode(parts, flat.size), flat)
 
 
+@pytest.mark.parametrize("distance", [254, 255, 256, 257, 510, 511, 512, 65535, 65536])
+def test_any_distance_between_values_is_bridged(distance: int):
+    flat = np.zeros(distance + 100, np.float32)
+    flat[[10, 10 + distance]] = 1, 2
+    parts = ENCODINGS["delta8"]().encode(flat)
+    assert same_bits(ENCODINGS["delta8"]().decode(parts, flat.size), flat)
+
+
+@pytest.mark.parametrize("kind", ["delta8", "nibble", "bitmask"])
+def test_positions_behind_the_last_element_are_refused(kind: str):
+    flat = np.zeros(64, np.float32)
+    flat[[3, 63]] = 1, 2
+    parts = ENCODINGS[kind]().encode(flat)
+    with pytest.raises(ValueError, match=r"outside of the 63 elements|bits for 63 elements"):
+        ENCODINGS[kind]().decode(parts, 63)
+
+
 # Files
 
 
@@ -282,21 +299,30 @@ def test_what_several_weights_need_is_stored_once(tmp_path: Path):
     assert sum(node.op_type == "ConstantOfShape" for node in graph.node) == 1
 
 
-def test_half_precision_values_are_the_nearest_and_zeros_stay_zeros(tmp_path: Path):
+def test_half_precision_values_are_the_nearest_and_keep_their_signs(tmp_path: Path):
     array = sparse_array((64, 32, 3, 3), 0.1)
-    array[0, 0] = 1e-12
+    array[0, :2] = 1e-12
+    array[0, 1] *= -1
     dense = sparse_array((50, 50), 1.0)
     arrays = {"w": array, "dense": dense, "bias": sparse_array((900,), 1.0)}
     path = tmp_path / "m.onnx"
     packing = packed_file(holder(arrays), path, "smallest", half=True)
     assert {weight.name for weight in packing.packed} == {"w", "dense"}
     w, d, bias = session(path).run(None, {})
-    assert np.array_equal(w == 0, array == 0)
+    assert np.array_equal(np.sign(w), np.sign(array))
     np.testing.assert_allclose(w, array, rtol=1e-3, atol=6e-8)
     np.testing.assert_array_equal(d, dense.astype(np.float16).astype(np.float32))
     assert same_bits(bias, arrays["bias"])
     unpacked = load_model(path).graph.initializers
     assert same_bits(unpacked["w"].const_value.numpy(), w)  # type: ignore[union-attr]
+
+
+def test_values_beyond_half_precision_stay_what_they_are(tmp_path: Path):
+    array = sparse_array((64, 64), 0.1)
+    array[0, 0] = 1e6
+    packed_file(holder({"w": array}), tmp_path / "m.onnx", "smallest", half=True)
+    (w,) = session(tmp_path / "m.onnx").run(None, {})
+    assert same_bits(w, array)
 
 
 def test_a_model_without_zeros_packs_to_itself(tmp_path: Path):
@@ -401,12 +427,14 @@ DAMAGE: dict[str, tuple[str, str, Callable[[np.ndarray], np.ndarray]]] = {
     "delta8: distances of another type": ("delta8", "0c", lambda a: a.astype(np.int32)),
     "bitmask: bits beside the values": ("bitmask", "0c", with_first(255)),
     "bitmask: a start out of range": ("bitmask", "0b", with_first(10**6)),
+    "bitmask: a value more": ("bitmask", "0v", lambda a: np.append(a, a[-1])),
     "bitmask: values missing": ("bitmask", "0v", lambda a: a[:-1]),
     "bitmask: bits missing": ("bitmask", "0c", lambda a: a[:-1]),
     "bitmask: the leading zero is none": ("bitmask", "0v", with_first(1)),
     "nibble: codes that lead too far": ("nibble", "0c", lambda a: np.full_like(a, 255)),
     "nibble: a start out of range": ("nibble", "0b", with_first(10**6)),
     "nibble: a number out of range": ("nibble", "0n", with_first(10**6)),
+    "nibble: a value more": ("nibble", "0v", lambda a: np.append(a, a[-1])),
     "nibble: values missing": ("nibble", "0v", lambda a: a[:-1]),
 }
 

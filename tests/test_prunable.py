@@ -139,9 +139,10 @@ def test_recurrent_weights_are_pruned_by_choice():
         f"<{initializer('w', 1, 24, 4)}, {initializer('r', 1, 24, 8)}>"
         "{y, h = GRU <hidden_size = 8> (x, w, r)}"
     )
-    assert [w.reason for w in find(text).values()] == [
-        "recurrent weight; pruned only by choice"
-    ] * 2
+    for options in ({}, {"exclude": ["w", "r"]}):
+        assert [w.reason for w in find(text, **options).values()] == [
+            "recurrent weight; pruned only by choice"
+        ] * 2
     chosen = find(text, include=["recurrent"])
     assert [(w.pruned, w.out_axis, w.in_axis) for w in chosen.values()] == [(True, 1, 2)] * 2
     with pytest.raises(UsageError, match="known: optional, quantised, recurrent"):
@@ -172,6 +173,101 @@ def test_convolutions_of_onnxruntime(signature, stored, node, reason):
     assert (weight.out_axis, weight.in_axis) == (0, 1)
 
 
+@pytest.mark.parametrize(
+    ("signature", "stored", "node", "axes"),
+    [
+        (
+            "(uint8[n,4] x) => (uint8[n,6] y)",
+            f"uint8[4,6] w = {{{', '.join('1' * 24)}}}, float s = {{0.1}}, uint8 z = {{0}}",
+            "com.microsoft.QGemm(x, s, z, w, s, z)",
+            (1, 0),
+        ),
+        (
+            "(float[n,5,4] x) => (float[n,5,4] y)",
+            initializer("w", 4, 12),
+            "com.microsoft.Attention <num_heads = 2> (x, w)",
+            (1, 0),
+        ),
+        (
+            "(float[n,4,8,8] x, float[n,18,8,8] o) => (float[n,6,8,8] y)",
+            initializer("w", 6, 4, 3, 3),
+            "DeformConv <pads = [1,1,1,1]> (x, w, o)",
+            (0, 1),
+        ),
+    ],
+    ids=["QGemm", "Attention", "DeformConv"],
+)
+def test_axes_of_what_is_pruned_by_choice(signature, stored, node, axes):
+    found = find(f"g {signature} <{stored}> {{y = {node}}}", include=["quantised", "optional"])
+    assert found["w"].pruned
+    assert (found["w"].out_axis, found["w"].in_axis) == axes
+
+
+@pytest.mark.parametrize(
+    ("signature", "stored", "node", "zero"),
+    [
+        (
+            "(uint8[n,2,8,8] x) => (uint8[n,1,8,8] y)",
+            "uint8[1,2,1,1] w = {1, 2}, uint8 own = {3}",
+            "QLinearConv(x, s, z, w, s, own, s, z)",
+            3,
+        ),
+        (
+            "(uint8[n,2,8,8] x) => (uint8[n,1,8,8] y)",
+            "int8[1,2,1,1] w = {1, 2}, int8 own = {-3}",
+            "QLinearConv(x, s, z, w, s, own, s, z)",
+            -3,
+        ),
+        (
+            "(uint8[n,2,8,8] x) => (int32[n,1,8,8] y)",
+            "uint8[1,2,1,1] w = {1, 2}",
+            "ConvInteger(x, w)",
+            0,
+        ),
+        (
+            "(uint8[2,n] x) => (uint8[2,n] y)",
+            "uint8[2,2] w = {1, 2, 3, 4}, uint8 own = {5}",
+            "QLinearMatMul(w, s, own, x, s, z, s, z)",
+            5,
+        ),
+        (
+            "(uint8[2,n] x) => (int32[2,n] y)",
+            "uint8[2,2] w = {1, 2, 3, 4}, uint8 own = {5}",
+            "MatMulInteger(w, x, own, z)",
+            5,
+        ),
+    ],
+)
+def test_integers_are_pruned_to_their_own_zero_point(signature, stored, node, zero):
+    others = "float s = {0.1}, uint8 z = {7}"
+    text = f"g {signature} <{stored}, {others}> {{y = {node}}}"
+    (weight,) = find(text, include=["quantised"]).values()
+    assert (weight.pruned, weight.zero, weight.reason) == (True, zero, "")
+    assert (weight.out_axis, weight.in_axis) == (0, 1)
+
+
+def test_integers_with_a_zero_point_for_each_channel_are_not_pruned():
+    text = (
+        "g (uint8[n,2,8,8] x) => (uint8[n,2,8,8] y) <uint8[2,2,1,1] w = {1, 2, 3, 4}, "
+        "float s = {0.1}, float[2] t = {0.1, 0.2}, uint8[2] own = {3, 4}, uint8 z = {7}>"
+        "{y = QLinearConv(x, s, z, w, t, own, s, z)}"
+    )
+    (weight,) = find(text, include=["quantised"]).values()
+    assert not weight.pruned
+    assert weight.reason == "quantised: stored as integers, not as bytes with one zero point"
+
+
+def test_floats_of_eight_bits_are_not_pruned():
+    model = parser.parse_model(
+        '<ir_version: 9, opset_import: ["" : 19]> g (float[n,4] x) => (float[n,6] y) '
+        "<float s = {0.1}> {t = DequantizeLinear(w, s) y = MatMul(x, t)}"
+    )
+    kind, raw = onnx.TensorProto.FLOAT8E4M3FN, bytes(range(24))
+    model.graph.initializer.append(onnx.helper.make_tensor("w", kind, (4, 6), raw, raw=True))
+    (weight,) = find_prunable(from_proto(model))
+    assert (weight.pruned, weight.reason) == (False, "quantised: stored as integers")
+
+
 # Chains
 
 
@@ -182,6 +278,7 @@ def test_convolutions_of_onnxruntime(signature, stored, node, reason):
         ("i = Identity(w) t = Transpose <perm = [1, 0]> (i)", (6, 4), (0, 1)),
         ("t = Squeeze(w)", (1, 4, 6), (2, 1)),
         ("a = Constant <value_ints = [0]> () t = Squeeze(w, a)", (1, 4, 6), (2, 1)),
+        ("a = Constant <value_ints = [-1]> () t = Squeeze(w, a)", (4, 6, 1), (1, 0)),
         ("t = Flatten(w)", (4, 6, 1), (1, 0)),
         ("t = Flatten <axis = 2> (w)", (2, 2, 6), (2, None)),
         ("s = Constant <value_ints = [0, -1]> () t = Reshape(w, s)", (4, 6), (1, 0)),
@@ -199,6 +296,17 @@ def test_axes_are_those_of_the_stored_shape(chain, shape, axes):
     assert weight.chain == tuple(
         word for word in chain.replace("(", " ").split() if word[0].isupper() and word != "Constant"
     )
+
+
+@pytest.mark.parametrize("added", ["2, 3", "-1, -2"])
+def test_a_matrix_that_becomes_filters_keeps_its_axes(added):
+    text = (
+        f"g (float[n,4,8,8] x) => (float[n,6,8,8] y) <{initializer('w', 6, 4)}>"
+        f"{{a = Constant <value_ints = [{added}]> () t = Unsqueeze(w, a) y = Conv(x, t)}}"
+    )
+    (weight,) = find(text).values()
+    assert weight.pruned
+    assert (weight.out_axis, weight.in_axis) == (0, 1)
 
 
 @given(st.permutations(range(4)), st.permutations(range(4)))
@@ -230,6 +338,16 @@ def test_a_weight_behind_other_operators_is_computed():
     assert weight.reason == "computed by Mul (node 'v'), not stored"
 
 
+def test_an_operator_of_another_domain_computes_whatever_its_name():
+    text = (
+        f"g (float[n,4] x) => (float[n,6] y) <{initializer('w', 4, 6)}>"
+        "{t = loc.Identity(w) y = MatMul(x, t)}"
+    )
+    (weight,) = find(text).values()
+    assert not weight.pruned
+    assert weight.reason == "computed by Identity (node 't'), not stored"
+
+
 def test_what_depends_on_an_input_is_no_weight():
     text = (
         f"g (float[4,6] x, float[n,4] z) => (float[n,6] y) <{initializer('w', 4, 6)}>"
@@ -238,13 +356,23 @@ def test_what_depends_on_an_input_is_no_weight():
     assert not find(text)
 
 
-def test_a_convolution_of_constant_data_is_left_alone():
+@pytest.mark.parametrize(
+    ("operator", "shape", "size"),
+    [("Conv", (6, 4, 3, 3), 6), ("ConvTranspose", (4, 6, 3, 3), 10)],
+)
+def test_a_convolution_of_constant_data_is_left_alone(operator, shape, size):
     text = (
-        "g (float[n,6,6,6] x) => (float[n,6,6,6] y) "
-        f"<{initializer('c', 1, 4, 8, 8)}, {initializer('w', 6, 4, 3, 3)}>"
-        "{v = Conv(c, w) y = Add(x, v)}"
+        f"g (float[n,6,{size},{size}] x) => (float[n,6,{size},{size}] y) "
+        f"<{initializer('c', 1, 4, 8, 8)}, {initializer('w', *shape)}>"
+        f"{{v = {operator}(c, w) y = Add(x, v)}}"
     )
     assert find(text)["w"].reason == "fed by constant data"
+
+
+def test_an_empty_weight_is_not_pruned():
+    text = "g (float[n,0] x) => (float[n,3] y) <float[0,3] w = {}> {y = MatMul(x, w)}"
+    (weight,) = find(text).values()
+    assert (weight.pruned, weight.reason) == (False, "holds no elements")
 
 
 def test_generated_weights_are_no_weights():
