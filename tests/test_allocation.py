@@ -91,6 +91,12 @@ def test_every_layer_keeps_its_minimum_where_the_total_allows_it(problem, name, 
         assert all(kept[n] >= wanted[n] for n in kept)
 
 
+@pytest.mark.parametrize("name", ANALYTIC)
+def test_a_minimum_above_the_density_leaves_every_layer_the_density(name: str):
+    problem = Problem(layers((20, 20), (10, 10)), 0.9, minimum=0.5)
+    assert ALLOCATORS[name](problem) == {"layer0": 40, "layer1": 10}
+
+
 # Files
 
 
@@ -232,6 +238,17 @@ def test_what_has_one_channel_follows_from_the_layout():
     masking = Masking(layouts={"layer0": Layout(0, 1), "layer1": Layout(1, 0)})
     kept = ALLOCATORS["tempered-lamp"](Problem(weights, 0.5, masking=masking))
     assert kept["layer1"] < weights["layer1"].size
+
+
+def test_filters_in_as_many_groups_as_channels_see_one_each_and_matrices_are_no_filters():
+    weights = layers((8, 1, 3, 3), (64, 64, 3, 3), (64, 1))
+    layouts = {
+        "layer0": Layout(out_axis=1, in_axis=0, in_groups=8),  # transposed
+        "layer1": Layout(out_axis=0, in_axis=1),
+        "layer2": Layout(out_axis=0, in_axis=1),
+    }
+    kept = ALLOCATORS["tempered-lamp"](Problem(weights, 0.5, masking=Masking(layouts=layouts)))
+    assert {name for name, count in kept.items() if count == weights[name].size} == {"layer0"}
 
 
 def test_auto_searches_only_for_weights_that_stay_as_they_are():
@@ -505,6 +522,11 @@ def test_an_allocation_file_reads_back(tmp_path: Path):
     assert document["achieved"] == pytest.approx(0.9, abs=1e-3)
 
 
+def test_what_is_achieved_is_counted_and_not_what_was_asked_for():
+    document = allocation_document(0.5, "lamp", {"a": 4, "b": 4}, {"a": 10, "b": 10})
+    assert (document["target"], document["achieved"]) == (0.5, pytest.approx(0.6))
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -512,6 +534,10 @@ def test_an_allocation_file_reads_back(tmp_path: Path):
         ("[1]", "is not an allocation"),
         ('{"layers": [{"name": "a"}]}', "is not an allocation"),
         ('{"layers": [{"name": "b", "kept": 1}]}', "layers differ from the model's, first 'a'"),
+        (
+            '{"layers": [{"name": "a", "kept": 5}, {"name": "b", "kept": 0}]}',
+            "layers differ from the model's, first 'b'",
+        ),
         ('{"layers": [{"name": "a", "kept": 11}]}', "'a' keeps 11 of 10"),
         ('{"layers": [{"name": "a", "kept": -1}]}', "'a' keeps -1 of 10"),
         ('{"layers": [{"name": "a", "kept": 6}]}', "keeps 6 weights .* sparsity 0.5 is 5 of 10"),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from small_networks import STUDENT_SETTINGS
+from small_networks import STUDENT_SETTINGS, draw, network, prepared
 
 from onnx_unipts.calibration import CalibrationData
-from onnx_unipts.criteria import CRITERIA, Evidence
+from onnx_unipts.criteria import CRITERIA, Evidence, FixedScores
+from onnx_unipts.patterns import Masking
 from onnx_unipts.reconstruction import input_moments, linear_layers, moments
 from onnx_unipts.student import Student
+from onnx_unipts.targets import softmax
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
 
@@ -87,9 +91,32 @@ def test_gradient_times_weight_favours_what_the_outputs_hang_on(convolutional):
         assert not scores(name, np.zeros_like(student.dense[name])).any()
 
 
+def test_gradient_times_weight_is_the_root_of_the_fisher_information(tmp_path: Path):
+    """Of scores x W, that of W[i, j] is the mean of x_i^2 p_j (1 - p_j)."""
+    tensors = {"w": 2 * draw(0, w=(10, 4))["w"]}
+    model = network("net (float[N,10] x) => (float[N,4] y) {y = MatMul (x, w)}", tensors)
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal((512, 10)) * np.linspace(0.2, 2, 10)).astype(np.float32)
+    scores = CRITERIA["gradient-times-weight"](evidence(prepared(model, tmp_path, x)))
+    p = softmax(x @ tensors["w"])
+    fisher = np.sqrt(np.square(x).T @ (p * (1 - p)) / len(x))
+    # The gradient of a batch is that of its mean: of sixteen samples, a quarter of the root.
+    ratios = 4 * scores("w", np.ones((10, 4), np.float32)) / fisher
+    np.testing.assert_allclose(ratios, 1, rtol=0.6)
+    assert ratios.mean() == pytest.approx(1, rel=0.1)
+
+
 def test_random_scores_follow_the_seed_alone(convolutional):
     student, _ = convolutional
     one, same, other = (CRITERIA["random"](evidence(convolutional, seed)) for seed in (0, 0, 1))
     weight = student.dense["w2"]
     np.testing.assert_array_equal(one("w2", weight), same("w2", 2 * weight))
     assert (one("w2", weight) != other("w2", weight)).any()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e12])
+def test_zeros_are_the_first_to_go_whatever_the_scores(scale: float):
+    weight, scores = np.random.default_rng(0).standard_normal((2, 200)).astype(np.float32)
+    weight[::2] = 0
+    masking = Masking(scores=FixedScores({"w": np.float32(scale) * scores}))
+    np.testing.assert_array_equal(masking.mask("w", weight, 100), weight != 0)

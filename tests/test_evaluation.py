@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_networks import (
     CLASSIFIER,
+    balanced,
     classifier,
     classifier_tensors,
     images,
@@ -25,8 +26,9 @@ from onnx_unipts.evaluation import (
     outputs_of,
     wilson_interval,
 )
+from onnx_unipts.fitness import FITNESS, CandidateEvaluator
 from onnx_unipts.graph.model import load_model
-from onnx_unipts.targets import choose_targets
+from onnx_unipts.targets import Target, choose_targets
 from onnx_unipts.training.ort import inference_session
 
 # What may close a classifier; all but Sigmoid leave the same classes to tell apart.
@@ -168,3 +170,20 @@ def test_there_is_no_accuracy_without_labels_or_without_classes():
     assert (
         measure_accuracy(choose_targets(with_end("y = Sigmoid (z)")), scores, np.arange(4)) is None
     )
+
+
+def test_the_accuracy_of_a_candidate_is_by_the_labels_of_each_batch():
+    model, batches = balanced(), [{"x": images(16, seed)} for seed in (0, 1)]
+    scores = [outputs(model, batch)[0] for batch in batches]
+    labels = [each.argmax(axis=1) for each in scores]
+    assert not np.array_equal(*labels)
+    evaluator = CandidateEvaluator(
+        model.SerializeToString(),
+        {},
+        [Target("y", "y", "classes")],
+        batches,
+        [{"y": each} for each in scores],
+        FITNESS["accuracy"],
+        labels,
+    )
+    assert evaluator.score([{}]) == [1.0]

@@ -32,7 +32,7 @@ from onnx_unipts.reconstruction import (
     reconstruct,
     walk,
 )
-from onnx_unipts.reconstruction.least_squares import PRIORS
+from onnx_unipts.reconstruction.least_squares import PRIORS, _error
 from onnx_unipts.student import Student, recalibrate
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
@@ -209,6 +209,17 @@ def test_of_the_priors_the_one_that_does_best_on_rows_held_out():
     x, y = rows(5000)
     assert best != PRIORS[0]
     assert error(ours) < 0.8 * error(each[0])
+
+
+def test_fits_are_compared_by_their_squared_errors_on_the_rows():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((2, 1, 50, 6))
+    matrix, *fits = rng.standard_normal((3, 1, 4, 6))
+    ours = [_error(matrix, fit, moments_of(x, y)) for fit in fits]
+    squared = [
+        float(np.square(x @ matrix.swapaxes(1, 2) - y @ fit.swapaxes(1, 2)).sum()) for fit in fits
+    ]
+    assert ours[0] - ours[1] == pytest.approx(squared[0] - squared[1])
 
 
 def test_a_classifier_keeps_apart_classes_of_which_it_saw_no_sample():

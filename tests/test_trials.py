@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import onnx_unipts
-from onnx_unipts.approach import next_density
+from onnx_unipts.approach import HIGHEST_SPARSITY, next_density, next_sparsity
 from onnx_unipts.cli import main
 from onnx_unipts.goal import Goal, drop_of, parse_goal
 from onnx_unipts.graph.errors import TargetMissedError, UsageError
@@ -126,6 +126,9 @@ def test_another_run_prepares_nothing(tmp_path: Path):
         ({0.1: 0.02, 0.2: 0.011, 0.4: 0.012}, np.sqrt(0.4)),
         ({0.1: 0.0025, 0.05: 0.04}, np.sqrt(0.1 * 0.05)),  # drop by the fourth power
         ({0.1: 0.009, 0.05: 0.06}, 0.1 / 1.1),  # no nearer than a tenth
+        # What loses nothing, or gains, counts as a tenth of what may be lost.
+        ({0.4: 0.0, 0.1: 0.2}, 0.4 * 0.25 ** (np.log(10) / np.log(200))),
+        ({0.4: -0.02, 0.1: 0.2}, 0.4 * 0.25 ** (np.log(10) / np.log(200))),
         ({0.1: 0.009, 0.095: 0.011}, None),
         ({0.005: 0.001}, None),  # as sparse as is tried
     ],
@@ -133,6 +136,21 @@ def test_another_run_prepares_nothing(tmp_path: Path):
 def test_densities_that_are_tried(drops: dict[float, float], following: float | None):
     density = next_density(drops, Goal("drop", 0.01))
     assert density == (following if following is None else pytest.approx(following))
+
+
+@pytest.mark.parametrize(
+    ("sizes", "following"),
+    [
+        ({0.9: 2e6}, 0.93),  # too large: fewer weights
+        ({0.9: 0.5e6}, 0.87),  # room for more
+        ({0.9: 2e6, 0.8: 3e6}, HIGHEST_SPARSITY),  # on the line through both, within bounds
+        ({0.9: 0.8e6, 0.8: 1.3e6}, 0.86),
+        ({0.9: 0.8e6, 0.8: 1.3e6, 0.1: 9e6}, 0.86),  # of the two that come closest
+        ({0.9: 2e6, 0.95: 2e6}, 0.9),  # nothing follows from these
+    ],
+)
+def test_sparsities_that_are_tried_for_a_size(sizes: dict[float, float], following: float):
+    assert next_sparsity(sizes, 1e6) == following
 
 
 def test_a_drop_on_calibration_data_is_warned_of(tmp_path: Path):
