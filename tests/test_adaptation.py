@@ -18,12 +18,16 @@ from small_networks import (
     draw,
     images,
     network,
+    outputs,
     prepared,
 )
 
 from onnx_unipts.pipeline import _adapted
-from onnx_unipts.progress import Lines
-from onnx_unipts.training.adaptation import commonest_share
+from onnx_unipts.progress import Lines, Quiet
+from onnx_unipts.recipe import Training
+from onnx_unipts.student import Student
+from onnx_unipts.targets import log_softmax
+from onnx_unipts.training.adaptation import adapt_normalizations, commonest_share
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
 
@@ -74,6 +78,24 @@ def test_only_a_model_of_different_answers_adapts(
     changed = {n for n, tensor in tensors.items() if (tensor != student.dense[n]).any()}
     settled = {n for norm in student.normalizations for n in (*norm.trained, *norm.statistics)}
     assert changed == (settled if adapts else set())
+
+
+def entropy(student: Student, tensors: dict[str, np.ndarray], x: np.ndarray) -> float:
+    logs = log_softmax(outputs(student.with_tensors(tensors), {"x": x})[0].astype(np.float64))
+    return float(-(np.exp(logs) * logs).sum(axis=1).mean())
+
+
+def test_adaptation_makes_a_model_surer_on_any_number_of_replicas(tmp_path: Path):
+    x = images(64)
+    student, data = prepared(balanced(), tmp_path, x)
+    settings = Training(adaptation=30, adaptation_rate=0.01, batch_size=64, augment=False)
+    before, gains = entropy(student, student.dense, x), []
+    for replicas in (1, 2):
+        tensors = adapt_normalizations(student, data, settings, 0, replicas, Quiet())
+        assert tensors is not None
+        gains.append(before - entropy(student, tensors, x))
+    assert gains[0] > 0.02
+    assert gains[1] == pytest.approx(gains[0], rel=0.2)
 
 
 def test_that_the_dense_model_teaches_as_it_is_is_told(tmp_path: Path):

@@ -17,6 +17,8 @@ from onnx_unipts.patterns import Layout, Masking, parse_pattern
 from onnx_unipts.progress import Quiet
 from onnx_unipts.recipe import Training
 from onnx_unipts.student import Student, build_student
+from onnx_unipts.training.recoveries.learned_thresholds import threshold_of
+from onnx_unipts.training.recoveries.static_mask import scores_of
 from onnx_unipts.training.recovery import RECOVERIES, Recovery
 from onnx_unipts.training.trainer import Checkpoint, Trainer
 
@@ -122,6 +124,37 @@ def test_learned_thresholds_move_weights_between_layers(tmp_path: Path):
     assert settled != kept
     assert sum(settled.values()) == sum(kept.values())
     assert min(settled.values()) > 0
+
+
+def begun(directory: Path, name: str) -> tuple[Student, Recovery, dict[str, np.ndarray]]:
+    """Return the student, a recovery at its first step, and its tensors."""
+    student, _ = prepared(directory, name, "unstructured")
+    kept = {n: student.tensors[n].size // 4 for n in student.prunable}
+    recovery = RECOVERIES[name](student, kept)
+    tensors = {n: tensor.copy() for n, tensor in student.tensors.items()}
+    recovery.begin(tensors)
+    return student, recovery, tensors
+
+
+def test_a_threshold_falls_where_weights_are_missed(tmp_path: Path):
+    student, recovery, tensors = begun(tmp_path, "learned-thresholds")
+    gradients = {name: np.zeros_like(tensors[name]) for name in student.prunable}
+    gradients["w1"] = -tensors["w1"]  # the loss falls as these weights grow
+    updates = recovery.updates(tensors, gradients, recovery.masks(tensors))
+    slopes = {name: float(updates[threshold_of(name)][0]) for name in student.prunable}
+    assert {name for name, slope in slopes.items() if slope > 0} == {"w1"}
+    assert max(map(abs, slopes.values())) == pytest.approx(1)
+
+
+def test_the_score_of_a_mask_moves_by_gradient_times_weight(tmp_path: Path):
+    student, recovery, tensors = begun(tmp_path, "masks-only")
+    rng, masks = np.random.default_rng(0), recovery.masks(tensors)
+    for name in student.prunable:
+        weight, scores = student.tensors[name], tensors[scores_of(name)]
+        assert np.square(scores).mean() == pytest.approx(1, rel=1e-3)
+        gradient = rng.standard_normal(weight.shape).astype(np.float32)
+        updates = recovery.updates(tensors, {name: gradient}, masks)
+        np.testing.assert_allclose(updates[scores_of(name)], gradient * weight, rtol=1e-6)
 
 
 def test_thresholds_have_nothing_to_learn_where_all_weights_are_zero(tmp_path: Path):

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from onnx_unipts import run_directory
 from onnx_unipts.graph.errors import OnnxUniptsError, UsageError
 from onnx_unipts.output_file import atomic_path, check_output_file
 from onnx_unipts.run_directory import RunDirectory
@@ -211,6 +212,12 @@ def test_resuming_another_run_names_what_differs(tmp_path: Path):
     assert "\n" not in message
 
 
+def test_null_is_another_thing_than_nothing_in_a_fingerprint(tmp_path: Path):
+    RunDirectory.open(tmp_path, FINGERPRINT | {"data": None}).close()
+    with pytest.raises(UsageError, match="data was null, is absent"):
+        RunDirectory.open(tmp_path, FINGERPRINT, resume=True)
+
+
 def test_a_refused_resume_leaves_the_run_as_it_was(tmp_path: Path):
     with RunDirectory.open(tmp_path, FINGERPRINT) as run:
         run.append("score", number=1)
@@ -234,6 +241,8 @@ def test_without_resume_an_earlier_run_is_removed_and_foreign_files_stay(tmp_pat
         run.write_json("allocation.json", {})
     (tmp_path / "model.onnx").write_bytes(b"the user's own")
     (tmp_path / "images.npz").write_bytes(b"the user's own")
+    (tmp_path / "notes.html").write_text("the user's own")
+    (tmp_path / "report.html").write_text("the run's")
     with RunDirectory.open(tmp_path, {"model": "other"}) as run:
         assert not run.resumed
         assert run.entries() == []
@@ -241,6 +250,8 @@ def test_without_resume_an_earlier_run_is_removed_and_foreign_files_stay(tmp_pat
         assert run.read_json("allocation.json") is None
     assert (tmp_path / "model.onnx").exists()
     assert (tmp_path / "images.npz").exists()
+    assert (tmp_path / "notes.html").exists()
+    assert not (tmp_path / "report.html").exists()
 
 
 def test_a_directory_with_other_files_is_refused_and_left_alone(tmp_path: Path):
@@ -271,6 +282,27 @@ def test_a_run_killed_before_its_fingerprint_was_written_can_be_started_again(tm
         assert not run.resumed
 
 
+def test_a_run_killed_while_another_is_removed_can_be_started_again(tmp_path: Path):
+    with RunDirectory.open(tmp_path, FINGERPRINT) as run:
+        run.append("epoch", number=1)
+        run.write_json("report.json", {})
+    killed(
+        """
+        from pathlib import Path
+        remove = Path.unlink
+        def kill_after(path, *arguments, **options):
+            remove(path, *arguments, **options)
+            if path.name == "fingerprint.json":
+                os.kill(os.getpid(), signal.SIGKILL)
+        Path.unlink = kill_after
+        RunDirectory.open(sys.argv[1], FINGERPRINT)
+        """,
+        str(tmp_path),
+    )
+    with RunDirectory.open(tmp_path, FINGERPRINT) as run:
+        assert run.entries() == []
+
+
 # The lock
 
 
@@ -290,6 +322,16 @@ def test_two_processes_cannot_use_one_run_directory(tmp_path: Path):
     finally:
         holder.kill()
         holder.communicate()
+    with RunDirectory.open(tmp_path, FINGERPRINT, resume=True) as run:
+        assert run.resumed
+
+
+def test_a_lock_that_is_let_go_in_a_moment_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As that of a killed process, which its children hold a little longer."""
+    holder = RunDirectory.open(tmp_path, FINGERPRINT)
+    monkeypatch.setattr(run_directory.time, "sleep", lambda seconds: holder.close())
     with RunDirectory.open(tmp_path, FINGERPRINT, resume=True) as run:
         assert run.resumed
 

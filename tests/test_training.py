@@ -231,6 +231,17 @@ def test_the_base_of_the_logarithm_decays_with_the_epochs(epoch: int):
     assert t.outer == pytest.approx(16 / (8 * 0.99**epoch))
 
 
+@pytest.mark.parametrize("kind", ["classes", "probability", "values"])
+def test_a_target_counts_by_its_weight_whatever_the_number_of_its_positions(kind: str):
+    def outer(shape: tuple[int, ...], weight: float = 1.0) -> float:
+        target, teacher = Target("y", "y", kind, 1, weight=weight), {"y": np.ones(shape)}
+        feeds = loss_feeds([target], teacher, OBJECTIVES["kl"](SETTINGS, 0), 8, {"y": 2.0})
+        return float(feeds["y/outer"])
+
+    assert outer((8, 4, 5, 3)) == pytest.approx(outer((8, 4)) / 15)
+    assert outer((8, 4), 0.25) == pytest.approx(0.25 * outer((8, 4)))
+
+
 # Training
 
 
