@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
-from small_networks import perceptron, saved
+from small_networks import network, perceptron, saved
 
 from onnx_unipts.cli import main
 from onnx_unipts.recipe import load_recipe
@@ -225,6 +225,22 @@ def test_data_on_which_the_model_answers_one_class_or_nothing_at_all(fruit: Path
     told = said(fruit / "fruit.onnx", "--data", tmp_path, "--batch-size", "8")
     assert "output 'scores' is the same for all of 32 samples" in told
     assert "--channel-order" in told
+
+
+def test_values_that_rise_and_fall_together_are_hardly_scores(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    tensors = {"w": rng.standard_normal((6, 4)).astype(np.float32)}
+    text = "net (float[N,6] x) => (float[N,4] y) {{ y = MatMul (x, {}) }}"
+    np.save(tmp_path / "x.npy", rng.standard_normal((64, 6)).astype(np.float32))
+    tensors["w"] -= tensors["w"].mean(axis=1, keepdims=True)
+    scores = saved(network(text.format("w"), tensors), tmp_path, "scores.onnx")
+    assert "rise and fall together" not in said(scores, "--data", tmp_path / "x.npy")
+    tensors["w"] += 3 * rng.standard_normal((6, 1)).astype(np.float32)
+    levels = saved(network(text.format("w"), tensors), tmp_path, "levels.onnx")
+    told = said(levels, "--data", tmp_path / "x.npy")
+    assert "but its values rise and fall together from sample to sample" in told
+    assert "compress with --loss y=mse" in told
+    assert "--loss" not in said(levels, "--data", tmp_path / "x.npy", "--loss", "y=mse")
 
 
 def test_values_that_stand_for_missing_ones(tmp_path: Path):

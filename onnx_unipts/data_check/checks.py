@@ -7,7 +7,12 @@ from collections.abc import Sequence
 from onnx_unipts.calibration import CalibrationData
 from onnx_unipts.data_check.labels import wrong_labels
 from onnx_unipts.data_check.look import Look
-from onnx_unipts.data_check.outputs import better_alternative, constant_outputs, poor_scores
+from onnx_unipts.data_check.outputs import (
+    better_alternative,
+    constant_outputs,
+    poor_scores,
+    unlike_scores,
+)
 from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.targets import Target
 
@@ -32,4 +37,6 @@ def check_outputs(
         return found
     if data.labels is not None:
         found += wrong_labels(look, target)
-    return found + (better_alternative(look, target) or poor_scores(look, target))
+    return found + (
+        better_alternative(look, target) or poor_scores(look, target) or unlike_scores(look, target)
+    )
