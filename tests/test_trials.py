@@ -19,7 +19,12 @@ from onnx_unipts.graph.prunable import find_prunable
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "digits"
 # Without search and training a trial takes a second.
-QUICK = {"training.epochs": 0, "allocation.method": "lamp", "num_samples": 200}
+QUICK = {
+    "training.epochs": 0,
+    "training.reconstruction": False,
+    "allocation.method": "lamp",
+    "num_samples": 200,
+}
 KEPT_WHOLE = {**QUICK, "eliminate_dead_channels": False}
 DATA = {"data": EXAMPLE / "calibration.npz", "eval_data": EXAMPLE / "test.npz"}
 
