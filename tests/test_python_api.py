@@ -25,6 +25,7 @@ DATA = {"data": EXAMPLE / "calibration.npz", "eval_data": EXAMPLE / "test.npz"}
 SETTINGS = {
     "training.epochs": 2,
     "training.adaptation": 5,
+    "training.reconstruction": False,
     "allocation.method": "evolutionary",
     "allocation.search.generations": 1,
     "num_samples": 256,

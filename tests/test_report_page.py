@@ -178,7 +178,11 @@ def test_an_error_on_the_console_would_be_seen(runs: list[Path], tmp_path: Path)
 def test_compare_names_what_differs(runs: list[Path], tmp_path: Path):
     document = json.loads(call("compare", *runs, "--json", "--html", tmp_path / "compare.html"))
     assert [run["name"] for run in document["runs"]] == ["first", "second"]
-    assert document["settings"] == {"sparsity": [0.9, 0.8], "training.epochs": [2, 0]}
+    assert document["settings"] == {
+        "sparsity": [0.9, 0.8],
+        "training.epochs": [2, 0],
+        "training.reconstruction": [True, None],
+    }
     assert document["layers"][0]["name"] == "conv1.weight"
     assert all(len(layer["sparsity"]) == 2 for layer in document["layers"])
     printed = call("compare", *runs)

@@ -163,12 +163,14 @@ def test_few_samples_for_many_weights_train_from_fitted_layers_with_the_statisti
         def message(self, text: str) -> None:
             told.append(text)
 
-    def compress(samples: int) -> dict[str, Any]:
-        directory = tmp_path / str(samples)
+    def compress(samples: int, **changed: Any) -> dict[str, Any]:
+        directory = tmp_path / f"{samples}{changed}"
         directory.mkdir()
+        told.clear()
         path = saved(network(text, draw(0, **shapes)), directory)
         data = {"x": draw(1, x=(samples, 3, 6, 6))["x"]}
         settings = {**QUICK, "training.batch_size": 32, "training.epochs": 2}
+        settings |= {f"training.{key}": value for key, value in changed.items()}
         return api.compress(
             path, sparsity=0.8, data=data, settings=settings, jobs=1, progress=Told()
         ).report
@@ -178,8 +180,11 @@ def test_few_samples_for_many_weights_train_from_fitted_layers_with_the_statisti
     assert fitted["training"]["steps"] == 4
     fidelity = fitted["fidelity"]
     assert fidelity["after_recovery"]["divergence"] < fidelity["before_recovery"]["divergence"] / 2
-    told.clear()
-    compress(128)
+    compress(128, reconstruction=False)
+    assert not any("fitted one by one" in text for text in told)
+    compress(128)  # in few steps
+    assert "trained on 128 samples from layers fitted one by one" in told
+    compress(128, epochs=16)
     assert not any("fitted one by one" in text for text in told)
 
 
