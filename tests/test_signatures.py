@@ -163,11 +163,12 @@ def test_few_samples_for_many_weights_train_from_fitted_layers_with_the_statisti
         def message(self, text: str) -> None:
             told.append(text)
 
-    def compress(samples: int, **changed: Any) -> dict[str, Any]:
+    def compress(samples: int, small: bool = False, **changed: Any) -> dict[str, Any]:
         directory = tmp_path / f"{samples}{changed}"
         directory.mkdir()
         told.clear()
-        path = saved(network(text, draw(0, **shapes)), directory)
+        sizes = {"w1": (8, 3, 3, 3), "w2": (8, 100)} if small else shapes
+        path = saved(network(text, draw(0, **sizes)), directory)
         data = {"x": draw(1, x=(samples, 3, 6, 6))["x"]}
         settings = {**QUICK, "training.batch_size": 32, "training.epochs": 2}
         settings |= {f"training.{key}": value for key, value in changed.items()}
@@ -180,11 +181,11 @@ def test_few_samples_for_many_weights_train_from_fitted_layers_with_the_statisti
     assert fitted["training"]["steps"] == 4
     fidelity = fitted["fidelity"]
     assert fidelity["after_recovery"]["divergence"] < fidelity["before_recovery"]["divergence"] / 2
-    compress(128, reconstruction=False)
+    compress(128, small=True, reconstruction=False)
     assert not any("fitted one by one" in text for text in told)
-    compress(128)  # in few steps
+    compress(128, small=True)  # in few steps
     assert "trained on 128 samples from layers fitted one by one" in told
-    compress(128, epochs=16)
+    compress(128, small=True, epochs=16)
     assert not any("fitted one by one" in text for text in told)
 
 
