@@ -322,6 +322,33 @@ def test_wide_convolutions_keep_whole_blocks(groups: int, left: int):
     assert_same(model, smaller)
 
 
+CUT_BY_TWO_AXES = {
+    "a slice": (
+        "e = Slice (p, starts, ends)",
+        draw(0, p=(6, 10)) | {"starts": np.array([1, 1]), "ends": np.array([5, 9])},
+    ),
+    "padding": ("e = Pad (p, pads)", draw(0, p=(2, 6)) | {"pads": np.array([1, 1, 1, 1])}),
+}
+
+
+@pytest.mark.parametrize("name", CUT_BY_TWO_AXES)
+def test_stored_positions_that_are_cut_along_two_axes_shrink_along_both(name: str):
+    cut, extra = CUT_BY_TWO_AXES[name]
+    text = f"""net (float[N,4,3] x) => (float[N,4,4] y) {{
+        h = MatMul (x, w1)
+        {cut}
+        s = Add (h, e)
+        y = MatMul (s, w2)
+    }}"""
+    tensors = draw(1, w1=(3, 8), w2=(8, 4))
+    tensors["w2"][DEAD] = 0
+    model = network(text, extra | tensors)
+    smaller, shapes, removed = eliminated(model)
+    assert shapes["w2"] == (6, 4)
+    assert removed >= len(DEAD)
+    assert_same(model, smaller, draw(2, x=(5, 4, 3))["x"])
+
+
 def test_removal_refuses_what_has_to_stay():
     trace = trace_channels(ir.from_proto(network(CLASSIFIER, classifier_tensors())))
     _, pinned = trace.channels

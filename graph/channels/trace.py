@@ -176,7 +176,9 @@ class Trace:
             return None
         if value in self._tensors and value not in self._constants:
             self._constants[value] = self._tensors[value].numpy()
-        return self._constants.get(value)
+        if value in self._constants or value.const_value is None or value.is_graph_input():
+            return self._constants.get(value)
+        return value.const_value.numpy()  # an edit has put it there
 
     def require_constant(self, value: ir.Value | None, what: str) -> np.ndarray:
         """Return the constant ``value``; raise `CannotTraceError` if ``what`` is computed."""

@@ -146,7 +146,7 @@ def _resize(node: ir.Node, trace: Trace, place: int, labels: np.ndarray) -> Edit
             sizes = list(node.attributes.get_ints("shape", ()))
             sizes[place] = size
             node.attributes["shape"] = ir.AttrInt64s("shape", sizes)
-        elif (given := _stored(trace, target)) is not None:
+        elif (given := trace.constant(target)) is not None:
             array = given.copy()
             array[place] = size
             set_constant(trace, node, 1, array)
@@ -156,12 +156,6 @@ def _resize(node: ir.Node, trace: Trace, place: int, labels: np.ndarray) -> Edit
             set_constant(trace, producer, place, np.array([size], dtype=np.int64))
 
     return change
-
-
-def _stored(trace: Trace, target: ir.Value) -> np.ndarray | None:
-    """Return the target shape as it is now: another edit may have changed it already."""
-    tensor = ir.convenience.get_const_tensor(target)
-    return trace.constant(target) if tensor is None else tensor.numpy()
 
 
 def _rearrange(
