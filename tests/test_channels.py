@@ -255,6 +255,24 @@ def test_grouped_convolutions_stay_whole(groups: int, left: int):
     assert_same(model, smaller)
 
 
+def test_channels_of_a_grouped_convolution_whose_filter_is_kept_as_integers_stay():
+    text = f"""{SIGNATURE} {{
+        c = Conv <pads = [1,1,1,1]> (x, w1, b1)
+        w = DequantizeLinear <axis = 0> (q, scale)
+        d = Conv <group = 8> (c, w)
+        p = GlobalAveragePool (d)
+        f = Flatten (p)
+        y = Gemm <transB = 1> (f, w3, b3)
+    }}"""
+    tensors = draw(0, w1=(8, 3, 3, 3), b1=(8,), w3=(4, 8), b3=(4,))
+    tensors |= {"q": np.ones((8, 1, 3, 3), np.int8), "scale": np.full(8, 0.5, np.float32)}
+    tensors["w3"][:, DEAD] = 0
+    model = network(text, tensors, opset=21, ir_version=10)
+    assert eliminated(model)[2] == 0
+    reasons = {why for _, why in trace_channels(ir.from_proto(model)).labels.pins}
+    assert "d (Conv): the axes of its filter are not known" in reasons
+
+
 def test_channels_that_reach_an_unknown_operator_or_an_output_stay():
     text = """net (float[N,3,8,8] x) => (float[N,8,8,8] r, float[N,4] y) {
         c = Conv <pads = [1,1,1,1]> (x, w1, b1)

@@ -29,9 +29,9 @@ def conv(node: ir.Node, trace: Trace) -> None:
         entering = np.full(filters.shape[1] * groups, -1)
     elif groups == 1:
         trace.tie(entering, reading, "read by a filter")
-    _learn(node, trace, filters, groups)
     if groups > 1:
         _tie_groups(node, trace, groups)
+    _learn(node, trace, filters, groups)
     if (entering >= 0).all() and (groups == 1 or not _whole_groups(filters, groups)):
         _read(node, trace, filters, groups, entering)
 
@@ -45,8 +45,8 @@ def _tie_groups(node: ir.Node, trace: Trace, groups: int) -> None:
     """Let whole groups go, or the same channels of all groups: what leaves more choice."""
     entering, leaving = trace.axes(node.inputs[0])[1], trace.axes(node.outputs[0])[1]
     reading = trace.axes(node.inputs[1])[1]
-    assert leaving is not None
-    assert reading is not None
+    if leaving is None or reading is None:
+        raise CannotTraceError("the axes of its filter are not known")
     if len(leaving) % groups:
         raise CannotTraceError("its groups are not of one size")
     if entering is None:
