@@ -6,7 +6,6 @@ import onnx_ir as ir
 
 from onnx_unipts.graph.differentiable.recurrent import (
     Pass,
-    activations,
     both_biases,
     explicit,
     in_passes,
@@ -38,7 +37,7 @@ def gru(node: ir.Node, op: Builder) -> Result:
 
 def _stepwise(node: ir.Node, op: Builder, one: Pass) -> list[Any]:
     """Unroll the equations of the specification; the gates are in the order z, r, h."""
-    gate, candidate = activations(node, op, one.activations)
+    gate, candidate = one.activations
     recurrence = op.Transpose(op.Squeeze(one.recurrence, [0]), perm=[1, 0])
     size = one.hidden
     for_gates = op.Slice(recurrence, [0], [2 * size], [1])

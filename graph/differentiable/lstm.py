@@ -6,7 +6,6 @@ import onnx_ir as ir
 
 from onnx_unipts.graph.differentiable.recurrent import (
     Pass,
-    activations,
     explicit,
     in_passes,
     total_bias,
@@ -37,7 +36,7 @@ def lstm(node: ir.Node, op: Builder) -> Result:
 
 def _stepwise(node: ir.Node, op: Builder, one: Pass) -> list[Any]:
     """Unroll the equations of the specification; the gates are in the order i, o, f, c."""
-    gate, candidate, output = activations(node, op, one.activations)
+    gate, candidate, output = one.activations
     recurrence = op.Transpose(op.Squeeze(one.recurrence, [0]), perm=[1, 0])
     bias = total_bias(op, one)
     size = one.hidden

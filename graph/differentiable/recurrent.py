@@ -11,9 +11,10 @@ import onnx_ir as ir
 
 from onnx_unipts.graph.differentiable.rule import Builder, CannotRewriteError
 
-__all__ = ["Pass", "activations", "both_biases", "explicit", "in_passes", "total_bias", "unrolled"]
+__all__ = ["Pass", "both_biases", "explicit", "in_passes", "total_bias", "unrolled"]
 
 SIMPLE = ("Relu", "Sigmoid", "Softplus", "Softsign", "Tanh")
+HARD_SIGMOID = 0.2, 0.5  # its alpha and beta where they are not given
 Activation = Callable[[Any], Any]
 
 
@@ -24,7 +25,7 @@ class Pass:
     ``x`` (steps, batch, inputs), in the order in which it is read; ``weight`` (1, gates * hidden,
     inputs); ``recurrence`` (1, gates * hidden, hidden); ``bias`` (1, 2 * gates * hidden) or None;
     ``states`` (1, batch, hidden) each: hidden state, and for LSTM the cell; ``peepholes``
-    (1, 3 * hidden) or None; ``activations`` one function per gate.
+    (1, 3 * hidden) or None; ``activations`` one function on values per gate.
     """
 
     x: ir.Value
@@ -33,7 +34,7 @@ class Pass:
     bias: ir.Value | None
     states: tuple[ir.Value, ...]
     peepholes: ir.Value | None
-    activations: tuple[str, ...]
+    activations: tuple[Activation, ...]
     steps: int
     hidden: int
 
@@ -61,6 +62,7 @@ def in_passes(
     zeros = np.zeros((len(backwards), batch, hidden), np.float32)
     initial = [op.value(zeros) if state is None else state for state in rest[:states]]
     names = node.attributes.get_strings("activations") or list(default) * len(backwards)
+    functions = _activations(node, op, names)
     outputs = []
     for index, backward in enumerate(backwards):
 
@@ -79,7 +81,7 @@ def in_passes(
                     part(bias),
                     tuple(part(state) for state in initial),
                     part(rest[2]) if states == 2 else None,
-                    tuple(names[index * len(default) : (index + 1) * len(default)]),
+                    tuple(functions[index * len(default) : (index + 1) * len(default)]),
                     steps,
                     hidden,
                 )
@@ -144,24 +146,36 @@ def total_bias(op: Builder, one: Pass) -> Any:
     return op.reduce("ReduceSum", op.Reshape(one.bias, [2, -1]), [0], keepdims=0)
 
 
-def activations(node: ir.Node, op: Builder, names: Sequence[str]) -> list[Activation]:
-    """Return the activations of one direction as functions on values, clipped as the node asks."""
-    alphas = list(node.attributes.get_floats("activation_alpha", []))
-    betas = list(node.attributes.get_floats("activation_beta", []))
+def _activations(node: ir.Node, op: Builder, names: Sequence[str]) -> list[Activation]:
+    """Return the activations of all directions as functions on values, clipped as the node asks.
+
+    Those that take alpha and beta consume the node's in turn. The RNN of onnxruntime has one of
+    each per direction, whatever its activation, and zero in place of a default.
+    """
+    alphas, betas = (
+        iter(node.attributes.get_floats(f"activation_{name}", ())) for name in ("alpha", "beta")
+    )
     clip = node.attributes.get_float("clip", 0.0)
+    functions = []
+    for name in names:
+        alpha, beta = (0.0, 0.0) if node.op_type == "RNN" else HARD_SIGMOID
+        if name == "HardSigmoid" or node.op_type == "RNN":
+            alpha, beta = next(alphas, alpha), next(betas, beta)
+        functions.append(_clipped(op, _function(op, name, alpha, beta), clip))
+    return functions
 
-    def function(name: str) -> Activation:
-        if name in SIMPLE:
-            apply = getattr(op, name)
-        elif name == "HardSigmoid" and (alphas or node.op_type != "RNN"):
-            alpha = alphas.pop(0) if alphas else 0.2
-            beta = betas.pop(0) if betas else 0.5
-            apply = lambda x: op.HardSigmoid(x, alpha=alpha, beta=beta)  # noqa: E731
-        else:
-            raise CannotRewriteError(f"its activation {name} has no rule")
-        return (lambda x: apply(op.Clip(x, -clip, clip))) if clip else apply
 
-    return [function(name) for name in names]
+def _function(op: Builder, name: str, alpha: float, beta: float) -> Activation:
+    if name == "HardSigmoid":
+        return lambda x: op.HardSigmoid(x, alpha=alpha, beta=beta)
+    if name not in SIMPLE:
+        raise CannotRewriteError(f"its activation {name} has no rule")
+    simple: Activation = getattr(op, name)
+    return simple
+
+
+def _clipped(op: Builder, function: Activation, clip: float) -> Activation:
+    return (lambda x: function(op.Clip(x, -clip, clip))) if clip else function
 
 
 def unrolled(

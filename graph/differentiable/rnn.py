@@ -6,7 +6,6 @@ import onnx_ir as ir
 
 from onnx_unipts.graph.differentiable.recurrent import (
     Pass,
-    activations,
     in_passes,
     total_bias,
     unrolled,
@@ -21,7 +20,7 @@ def rnn(node: ir.Node, op: Builder) -> Result:
     """Tanh(x @ W^T + h @ R^T + b), step by step."""
 
     def run(one: Pass) -> list[Any]:
-        (activation,) = activations(node, op, one.activations)
+        (activation,) = one.activations
         recurrence = op.Transpose(op.Squeeze(one.recurrence, [0]), perm=[1, 0])
         bias = total_bias(op, one)
 

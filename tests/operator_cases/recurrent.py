@@ -16,6 +16,12 @@ OTHERS: dict[str, tuple[str, str]] = {
     "GRU": ('["Sigmoid", "Softsign"]', '["HardSigmoid", "Tanh"]'),
     "RNN": ('["Sigmoid"]', '["Softsign"]'),
 }
+# By direction, with the alphas and betas of the HardSigmoids; RNN has them for other gates, too.
+BY_DIRECTION = {
+    "LSTM": '["HardSigmoid", "Tanh", "Tanh", "HardSigmoid", "Tanh", "Tanh"]',
+    "GRU": '["Sigmoid", "HardSigmoid", "HardSigmoid", "Tanh"]',
+    "RNN": '["Tanh", "HardSigmoid"]',
+}
 
 
 def recurrent(name: str, kind: str, call: str, ways: int = 1, **settings: Any) -> None:
@@ -55,6 +61,9 @@ for kind in GATES:
     recurrent("bidirectional-last", kind, both.replace("y =", ", y ="), ways=2)
     recurrent("activations", kind, f"y = {kind} <{size}, activations = {relu}> {with_states}")
     recurrent("hard-activations", kind, f"y = {kind} <{size}, activations = {hard}> (x, w, r, b)")
+    slopes = "activation_alpha = [0.2, 0.4], activation_beta = [0.5, 0.3]"
+    ways = f'direction = "bidirectional", activations = {BY_DIRECTION[kind]}, {slopes}'
+    recurrent("activations-by-direction", kind, f"y = {kind} <{size}, {ways}> (x, w, r, b)", ways=2)
     recurrent("clipped", kind, f"y = {kind} <{size}, clip = 0.9> (x, w, r, b)")
     recurrent(
         "full-lengths",
