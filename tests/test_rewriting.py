@@ -74,6 +74,21 @@ def test_a_node_that_cannot_be_rewritten_stays_and_the_logger_says_why(caplog):
     assert operators(model) == ["Einsum", "Mul"]
 
 
+@pytest.mark.parametrize("mode", ["yes", "asked"])
+def test_a_dropout_that_may_drop_is_left_as_it_is(mode: str, caplog):
+    body = f"yes = Constant <value = bool {{1}}> () y = Dropout (x, , {mode})"
+    model = model_of(body, "float[2,3,4] x, bool asked")
+    with caplog.at_level(logging.INFO):
+        assert make_differentiable(model) == []
+    assert "it drops values in inference, too" in caplog.text
+
+
+def test_a_dropout_that_is_told_not_to_drop_is_rewritten():
+    model = model_of("no = Constant <value = bool {0}> () y = Dropout (x, , no)")
+    make_differentiable(model)
+    assert "Dropout" not in operators(model)
+
+
 def test_unknown_shapes_are_a_reason_to_leave_a_node(caplog):
     model = model_of("y = DepthToSpace <blocksize = 2> (x)", "float[n,c,h,w] x")
     with caplog.at_level(logging.INFO):
