@@ -6,6 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.graph.differentiable.rule import RULES, Builder, Result
+from onnx_unipts.graph.nodes import input_at
 
 __all__ = ["cast"]
 
@@ -39,7 +40,9 @@ def _floats(op: Builder, integers: ir.Value, zero: ir.Value | None) -> Any:
             offset = offset.reshape(-1, 1, 1, 1)
         return op.value(stored - (offset if offset.size > 1 else offset.reshape(())))
     producer = integers.producer()
-    if producer is None or producer.op_type != "QuantizeLinear" or producer.inputs[2] is not zero:
+    if producer is None or producer.op_type != "QuantizeLinear":
+        return None
+    if input_at(producer, 2) is not zero:
         return None
     scale = producer.inputs[1]
     return op.Div(op.DequantizeLinear(integers, scale, zero), scale)

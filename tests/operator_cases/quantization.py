@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from operator_cases.case import case, floats, scalar, spread
+from operator_cases.case import case, floats, positive, scalar, spread
 
 QDQ = "q = QuantizeLinear (x, s, z) y = DequantizeLinear (q, s, z)"
 case(
@@ -222,4 +222,12 @@ case(
         "ws": scalar(0.1),
         "fw": (WEIGHT * 0.1).astype(np.float32),
     },
+)
+case(
+    "quantised-product-without-zero-points",
+    "q = QuantizeLinear (x, s) i = MatMulInteger (q, w) c = Cast <to = 1> (i)"
+    " t = Mul (s, ws) y = Mul (c, t)",
+    x=steps(positive(3, 4)),
+    smooth="y = MatMul (x, fw)",
+    constants={**ZERO, **DYNAMIC, "fw": (COLUMNS * np.float32(0.1)).astype(np.float32)},
 )
