@@ -89,6 +89,16 @@ def test_a_dropout_that_is_told_not_to_drop_is_rewritten():
     assert "Dropout" not in operators(model)
 
 
+@pytest.mark.parametrize("kind", [onnx.TensorProto.INT4, onnx.TensorProto.FLOAT8E4M3FN])
+def test_numbers_of_few_bits_are_left_as_they_are(kind: int, caplog):
+    """Both are valid, and no reason to train nothing of a model."""
+    body = f"q = QuantizeLinear <output_dtype = {kind}> (x, s) y = DequantizeLinear (q, s)"
+    model = model_of(body, "float[2,3,4] x, float s", opset=21)
+    with caplog.at_level(logging.INFO):
+        assert make_differentiable(model) == []
+    assert "it is quantised to" in caplog.text
+
+
 def test_unknown_shapes_are_a_reason_to_leave_a_node(caplog):
     model = model_of("y = DepthToSpace <blocksize = 2> (x)", "float[n,c,h,w] x")
     with caplog.at_level(logging.INFO):

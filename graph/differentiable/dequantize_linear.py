@@ -29,7 +29,10 @@ def dequantize_linear(node: ir.Node, op: Builder) -> Result:
     x, *given = [*producer.inputs, None][:3]
     if any(not _same(op, *pair) for pair in zip((scale, zero), given, strict=True)):
         return "scale or zero point differ from those of QuantizeLinear"
-    integers = np.iinfo(quantized.dtype.numpy())
+    kind = quantized.dtype.numpy()
+    if kind.kind not in "iu":
+        return f"it is quantised to {quantized.dtype.name}"
+    integers = np.iinfo(kind)
     low, high = (_distance(op, zero, limit) for limit in (integers.min, integers.max))
     if scale.shape is not None and len(scale.shape) == 1 and op.rank(x) > 1:
         axis = node.attributes.get_int("axis", 1) % op.rank(x)
