@@ -60,8 +60,8 @@ def _position(node: ir.Node, op: Builder, coordinate: Any, size: int) -> Any:
     padding = node.attributes.get_string("padding_mode", "zeros")
     if padding == "zeros":
         return position
-    if padding == "reflection":
-        low, span = (0.0, size - 1.0) if aligned else (-0.5, float(size))
+    low, span = (0.0, size - 1.0) if aligned else (-0.5, float(size))
+    if padding == "reflection" and span:  # an axis of one pixel has none
         distance = op.Abs(op.Sub(position, low))
         turns = op.truncate(op.Mul(distance, 1 / (2 * span)))
         folded = op.Abs(op.Sub(op.Sub(distance, op.Mul(turns, 2 * span)), span))

@@ -27,6 +27,12 @@ for padding in ("zeros", "border", "reflection"):
             x=spread(2, 2, 4, 5),
             g=grid(aligned),
         )
+case(
+    "gridsample-reflection-of-one-row",
+    'y = GridSample <padding_mode = "reflection", align_corners = 1> (x, g)',
+    x=spread(2, 2, 1, 5),
+    g=grid(1),
+)
 case("gridsample-microsoft", "y = com.microsoft.GridSample (x, g)", x=spread(2, 2, 4, 5), g=grid(0))
 case(
     "gridsample-nearest",
