@@ -24,20 +24,23 @@ def with_branches_taken(
     An If within the branch that is taken is looked at next. Where nothing is to be replaced it is
     ``model`` itself.
     """
-    settled: set[str] = set()
-    while names := [name for name in conditions(model) if name not in settled]:
-        observed = observe(model, names)
-        copy = model.clone()
-        for node in [node for node in copy.graph if _is_if(node)]:
-            values = observed.get(_condition(node))
-            if values is None:
-                continue
-            if values.all() or not values.any():
-                branch = "then_branch" if values.all() else "else_branch"
-                _inline(copy, node, node.attributes[branch].as_graph())
-                model = copy
-        settled.update(names)
+    undecided: set[str] = set()
+    while names := [name for name in conditions(model) if name not in undecided]:
+        taken = _taken(names, observe(model, names))
+        undecided.update(name for name in names if name not in taken)
+        if not taken:
+            continue
+        model = model.clone()
+        for node in [n for n in model.graph if _is_if(n) and _condition(n) in taken]:
+            branch = "then_branch" if taken[_condition(node)] else "else_branch"
+            _inline(model, node, node.attributes[branch].as_graph())
     return model
+
+
+def _taken(names: Sequence[str], observed: Mapping[str, np.ndarray]) -> dict[str, bool]:
+    """Return those of ``names`` that were observed to be always alike, and what they were."""
+    seen = {name: np.unique(observed[name]) for name in names if name in observed}
+    return {name: bool(values[0]) for name, values in seen.items() if len(values) == 1}
 
 
 def _is_if(node: ir.Node) -> bool:

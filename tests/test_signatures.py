@@ -310,8 +310,35 @@ def test_the_branch_that_is_always_taken_takes_the_place_of_the_if(taken: bool, 
     }
     for ours, theirs in zip(run(settled, feeds), run(model, feeds), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)
-    undecided = with_branches_taken(model, lambda _, names: {n: np.array([0, 1]) for n in names})
-    assert undecided is model
+
+
+@pytest.mark.parametrize("seen", [[0, 1], []])
+def test_an_if_stays_where_it_decides_both_ways_or_is_not_seen_to_decide(
+    seen: list[int], tmp_path: Path
+):
+    model = load_model(saved(MODELS["a state and a scalar"](), tmp_path))
+    assert with_branches_taken(model, lambda _, names: {n: np.array(seen) for n in names}) is model
+
+
+def test_an_if_within_a_branch_that_decides_by_the_same_condition_is_taken_too(tmp_path: Path):
+    text = """net (float[N,6] x, bool c) => (float[N,6] y) {
+        y = If (c) <
+            then_branch = outer () => (float[N,6] t) {
+                r = Relu (x)
+                t = If (c) <
+                    then_branch = inner () => (float[N,6] p) { p = Tanh (r) },
+                    else_branch = other () => (float[N,6] q) { q = Exp (r) }
+                >
+            },
+            else_branch = never () => (float[N,6] e) { e = Neg (x) }
+        >
+    }"""
+    model = load_model(saved(network(text, {}), tmp_path))
+    settled = with_branches_taken(model, lambda _, names: dict.fromkeys(names, np.array([True])))
+    kinds = {node.op_type for node in settled.graph}
+    assert kinds == {"Relu", "Tanh", "Identity"}
+    feeds = {"x": np.ones((2, 6), np.float32), "c": np.array(True)}
+    np.testing.assert_allclose(run(settled, feeds)[0], run(model, feeds)[0], rtol=1e-6)
 
 
 def run(model: Any, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
