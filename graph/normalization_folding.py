@@ -6,10 +6,11 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.graph.nodes import input_at
+from onnx_unipts.graph.normalization.folding import folded
+from onnx_unipts.graph.normalization.found import EPSILON
 
 __all__ = ["fold_normalizations"]
 
-EPSILON = 1e-5
 STANDARD = ("", "ai.onnx")
 
 
@@ -18,7 +19,8 @@ def fold_normalizations(model: ir.Model) -> int:
 
     Filter and bias are constants, nothing else sees the output of the Conv, and the four tensors
     of the normalisation are constants. The filter keeps its name where no other node uses it, and
-    its zeros, which are positive afterwards.
+    its zeros, which are positive afterwards. A normalisation stays where its product with the
+    filter is more or less than the filter's dtype can hold.
     """
     folded = 0
     for node in list(model.graph):
@@ -46,34 +48,37 @@ def _convolution(norm: ir.Node) -> ir.Node | None:
 
 
 def _fold(graph: ir.Graph, conv: ir.Node, norm: ir.Node) -> bool:
-    filters = conv.inputs[1]
-    bias = input_at(conv, 2)
-    tensors = [_constant(value) for value in (filters, *norm.inputs[1:5])]
-    offset = _constant(bias) if bias is not None else None
-    if any(tensor is None for tensor in tensors) or (bias is not None and offset is None):
+    filters, bias, of_norm = conv.inputs[1], input_at(conv, 2), norm.inputs[1:5]
+    weight, offset, *tensors = (_constant(value) for value in (filters, bias, *of_norm))
+    given = [tensor for tensor in tensors if tensor is not None]
+    if weight is None or len(given) < len(of_norm) or (bias is not None and offset is None):
         return False
-    weight, scale, shift, mean, variance = (t.astype(np.float64) for t in tensors if t is not None)
-    epsilon = norm.attributes["epsilon"].value if "epsilon" in norm.attributes else EPSILON
-    factor = scale / np.sqrt(variance + epsilon)
-    assert tensors[0] is not None
-    dtype = tensors[0].dtype
-    scaled = (weight * factor.reshape(-1, *[1] * (weight.ndim - 1))).astype(dtype)
+    epsilon = norm.attributes.get_float("epsilon", EPSILON)
+    exact = folded(weight, 0.0 if offset is None else offset, given, epsilon)
+    with np.errstate(over="ignore"):
+        scaled, moved = (array.astype(weight.dtype) for array in exact)
+    if not (np.isfinite(scaled).all() and np.isfinite(moved).all()):
+        return False
+    if ((scaled == 0) & (exact[0] != 0)).any():
+        return False
     scaled[weight == 0] = 0
-    moved = (shift + ((0 if offset is None else offset) - mean) * factor).astype(dtype)
     assert filters is not None
     output = norm.outputs[0]
-    name = f"{output.name}/bias"
     conv.resize_inputs(3)
     conv.replace_input_with(1, _store(graph, filters, scaled, f"{output.name}/weight"))
-    conv.replace_input_with(2, _new(graph, name, moved))
+    conv.replace_input_with(2, _new(graph, f"{output.name}/bias", moved))
     between = conv.outputs[0]
     output.replace_all_uses_with(between, replace_graph_outputs=True)
     graph.remove(norm, safe=True)
     between.name, between.shape, between.type = output.name, output.shape, output.type
-    for value in (filters, bias):
-        if value is not None and value.is_initializer() and not value.uses():
+    for value in (filters, bias, *of_norm):
+        if value is not None and value.is_initializer() and _is_unused(value):
             del graph.initializers[value.name]  # type: ignore[arg-type]
     return True
+
+
+def _is_unused(value: ir.Value) -> bool:
+    return not value.uses() and not value.is_graph_output()
 
 
 def _constant(value: ir.Value | None) -> np.ndarray | None:

@@ -117,6 +117,24 @@ def test_folding_keeps_the_zeros_and_their_sign(tmp_path: Path):
             assert not np.signbit(array[array == 0]).any()
 
 
+@pytest.mark.parametrize(("scale", "count"), [(1.0, 1), (0.0, 1), (1e-5, 0), (6e4, 0)])
+def test_what_half_precision_cannot_hold_is_not_folded(scale: float, count: int, tmp_path: Path):
+    from onnx_unipts.graph.normalization_folding import fold_normalizations
+
+    text = """net (float16[N,3,8,8] x) => (float16[N,4,6,6] y) {
+        c = Conv (x, w)
+        y = BatchNormalization (c, s, b, m, v)
+    }"""
+    weights = np.random.default_rng(0).uniform(-2, 2, (4, 3, 3, 3))
+    weights[0] *= 1e-3
+    vectors = {"s": np.full(4, scale), "b": np.ones(4), "m": np.zeros(4), "v": np.ones(4)}
+    tensors = {n: t.astype(np.float16) for n, t in (vectors | {"w": weights}).items()}
+    model = load_model(saved(network(text, tensors), tmp_path))
+    assert fold_normalizations(model) == count
+    left = {"w", "y/bias"} if count else set(tensors)
+    assert {name for name, _ in initializers(model)} == left
+
+
 def initializers(model: Any) -> list[tuple[str, Any]]:
     return list(model.graph.initializers.items())
 
