@@ -54,8 +54,11 @@ def isolated(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
             "a daemonic process, such as multiprocessing.Pool starts, cannot start the helpers "
             "of a run; use concurrent.futures.ProcessPoolExecutor"
         )
-    with _shared_file() as shared:
-        result, error = _answered(shared.fileno(), function, args, kwargs)
+    try:
+        with _shared_file() as shared:
+            result, error = _answered(shared.fileno(), function, args, kwargs)
+    except OSError as refused:
+        raise _of_the_system(refused) from refused
     if error is not None:
         raise error
     answer: T = result
@@ -96,6 +99,7 @@ def _answered(
             process.kill()
             process.join()
         receiver.close()
+        sender.close()
     answer: tuple[Any, OnnxUniptsError | None] = pickle.loads(
         pickled, buffers=_mapped(shared, sizes)
     )

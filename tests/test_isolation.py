@@ -90,3 +90,21 @@ def test_what_the_system_refuses_is_no_fault_of_the_model(
         isolated(function)
     assert type(error.value) is OnnxUniptsError
     assert str(error.value) == f"{os.strerror(number)}{file}; see to it, then run again"
+
+
+def ask_for_a_process_more_than_there_may_be() -> tuple[type, str]:
+    """Return the error; there is no limit for the superuser."""
+    resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+    if not os.getuid():
+        os.setuid(65534)
+    try:
+        isolated(len, ())
+    except Exception as error:
+        return type(error), str(error)
+    raise AssertionError("there was a process to be had")
+
+
+def test_a_process_that_is_not_to_be_had_is_an_error_of_the_system():
+    kind, told = isolated(ask_for_a_process_more_than_there_may_be)
+    assert kind is OnnxUniptsError
+    assert told == f"{os.strerror(errno.EAGAIN)}; see to it, then run again"
