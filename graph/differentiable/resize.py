@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime
 
 from onnx_unipts.graph.differentiable.rule import RULES, Builder, Result
+from onnx_unipts.graph.runtime import onnxruntime
 
 __all__ = ["resize"]
 

@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from onnx_unipts.graph.differentiable.rule import RULES, Builder, Result
 
-__all__ = ["sum"]
+__all__ = ["sum_"]
 
 
 @RULES.register("Sum")

@@ -81,7 +81,7 @@ def _match(node: ir.Node) -> _Match | None:
 
 
 def _may_decode(node: ir.Node) -> bool:
-    """Tell at a glance that a node is no end of a decoding subgraph, as nearly all are none."""
+    """Tell at a glance whether a node may be the end of a decoding subgraph; nearly none is."""
     source = node.inputs[0] if node.op_type == "Reshape" else None
     producer = source.producer() if source is not None else None
     return producer is not None and producer.op_type in ("ScatterElements", "Gather")
