@@ -11,8 +11,6 @@ from onnx_unipts.graph.normalization.found import EPSILON
 
 __all__ = ["fold_normalizations"]
 
-STANDARD = ("", "ai.onnx")
-
 
 def fold_normalizations(model: ir.Model) -> int:
     """Fold, in place, every BatchNormalization of the main graph that follows a Conv; count them.
@@ -32,11 +30,11 @@ def fold_normalizations(model: ir.Model) -> int:
 
 def _convolution(norm: ir.Node) -> ir.Node | None:
     """Return the Conv before ``norm`` if nothing else sees what lies between."""
-    if norm.op_type != "BatchNormalization" or norm.domain not in STANDARD:
+    if norm.op_type != "BatchNormalization" or norm.domain:
         return None
     entering = norm.inputs[0]
     conv = entering.producer() if entering is not None else None
-    if conv is None or conv.op_type != "Conv" or conv.domain not in STANDARD:
+    if conv is None or conv.op_type != "Conv" or conv.domain:
         return None
     assert entering is not None
     if len(entering.uses()) != 1 or entering.is_graph_output():

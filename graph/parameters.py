@@ -73,7 +73,7 @@ def bind(model: ir.Model, tensors: Mapping[str, np.ndarray]) -> ir.Model:
 
 def _normalizing(node: ir.Node, floats: _Tensors) -> list[str]:
     """Return the four tensors of a BatchNormalization, if all of them are stored."""
-    if node.op_type != "BatchNormalization" or node.domain not in ("", "ai.onnx"):
+    if node.op_type != "BatchNormalization" or node.domain:
         return []
     tensors = _origins(node)[1:5]
     return tensors if all(name in floats for name in tensors) else []
@@ -84,7 +84,7 @@ def _measured_by(node: ir.Node, floats: _Tensors) -> list[str]:
 
 
 def _trained_by(node: ir.Node, weights: Collection[str], floats: _Tensors) -> list[str]:
-    if node.domain not in ("", "ai.onnx"):
+    if node.domain:
         return []
     if node.op_type == "BatchNormalization":
         return _normalizing(node, floats)[:2]

@@ -207,6 +207,15 @@ def test_an_opset_imported_twice_loads(tmp_path):
     assert load_model(tmp_path / "model.onnx").opset_imports == {"": 17}
 
 
+def test_the_long_name_of_the_standard_operators_is_read_as_the_short_one(tmp_path):
+    model = linear_model()
+    for named in (*model.graph.node, *model.opset_import):
+        named.domain = "ai.onnx"
+    loaded = load_model(saved(model, tmp_path))
+    assert loaded.opset_imports == {"": 17}
+    assert {node.domain for node in loaded.graph} == {""}
+
+
 # What survives
 
 

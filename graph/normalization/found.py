@@ -51,7 +51,7 @@ def find(model: ir.Model) -> list[Normalization]:
     inputs = set(model.graph.inputs)
     found = []
     for node in model.graph:
-        if node.op_type != "BatchNormalization" or node.domain not in ("", "ai.onnx"):
+        if node.op_type != "BatchNormalization" or node.domain:
             continue
         tensors = node.inputs[1:5]
         if len(tensors) != 4 or any(t is None or t not in inputs for t in tensors):

@@ -66,7 +66,7 @@ def _normalised(graph: ir.Graph, node: ir.Node, taken: set[str | None]) -> Norma
 
 
 def _eligible(node: ir.Node, weights: Collection[str], unbiased: Collection[str] | None) -> bool:
-    if node.op_type != "Conv" or node.domain not in ("", "ai.onnx"):
+    if node.op_type != "Conv" or node.domain:
         return False
     filters, bias = node.inputs[1], input_at(node, 2)
     if filters is None or filters.name not in weights or len(filters.uses()) != 1:

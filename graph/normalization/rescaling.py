@@ -126,7 +126,7 @@ def _scaled(
 
 
 def _is_own_filter(node: ir.Node, weights: Collection[str]) -> bool:
-    if node.op_type != "Conv" or node.domain not in ("", "ai.onnx"):
+    if node.op_type != "Conv" or node.domain:
         return False
     tensors = [value for value in node.inputs[1:3] if value is not None]
     output = node.outputs[0]

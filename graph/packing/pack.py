@@ -72,7 +72,7 @@ def choices() -> list[str]:
 
 def check_packable(model: ir.Model) -> None:
     """Raise `UnsupportedModelError`, with the remedy, if ``model`` cannot hold packed weights."""
-    opset = model.opset_imports.get("", model.opset_imports.get("ai.onnx"))
+    opset = model.opset_imports.get("")
     if opset is not None and opset < LEAST_OPSET:
         raise UnsupportedModelError(
             f"opset {opset} has no operators to unpack with; convert the model to opset "
@@ -135,7 +135,7 @@ def _pack(model: ir.Model, way: _Way, half: bool) -> Packing:
         plan = _plan(value, value.const_value, way, half, least, result)
         if plan is not None:
             writer.pack_initializer(value, *plan)
-    for node in [n for n in model.graph if n.op_type == "Constant" and n.domain in ("", "ai.onnx")]:
+    for node in [n for n in model.graph if n.op_type == "Constant" and not n.domain]:
         attribute = node.attributes.get("value")
         if attribute is None or attribute.is_ref():
             continue

@@ -59,7 +59,7 @@ def unpack(model: ir.Model) -> list[str]:
 
 
 def _match(node: ir.Node) -> _Match | None:
-    if node.domain not in ("", "ai.onnx"):
+    if node.domain:
         return None
     marker = MARKER.fullmatch(node.name or "")
     kind = marker.group(1) if marker and marker.group(1) in (ZERO, HALF, *ENCODINGS) else None
@@ -99,7 +99,7 @@ class _Matcher:
         step = self.decoder.steps[index]
         if node is None or (node.op_type, len(node.outputs)) != (step.operator, 1):
             return False
-        if node.domain not in ("", "ai.onnx") or len(node.inputs) != len(step.inputs):
+        if node.domain or len(node.inputs) != len(step.inputs):
             return False
         if not same_attributes(step.attributes, node.attributes):
             return False
