@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from onnx_unipts.graph.model import stored_tensors
 
-__all__ = ["bind", "companions"]
+__all__ = ["PASSED", "bind", "companions"]
 
 # Operators whose third input is a bias, those behind which an Add may hold one, and normalisations
 # whose second and third inputs are trained.

@@ -8,28 +8,10 @@ import onnx_ir as ir
 
 from onnx_unipts.graph.model import stored_tensors
 from onnx_unipts.graph.nodes import bodies, input_at, integers
+from onnx_unipts.graph.parameters import PASSED
+from onnx_unipts.graph.randomness import RANDOM
 
 __all__ = ["Call", "Origins", "Place"]
-
-_ONE_TO_ONE = {
-    "Identity",
-    "Transpose",
-    "Cast",
-    "QuantizeLinear",
-    "DequantizeLinear",
-    "Reshape",
-    "Squeeze",
-    "Unsqueeze",
-    "Flatten",
-}
-_RANDOM = {
-    "RandomNormal",
-    "RandomUniform",
-    "RandomNormalLike",
-    "RandomUniformLike",
-    "Multinomial",
-    "Bernoulli",
-}
 
 
 @dataclass(eq=False)
@@ -79,7 +61,7 @@ class Origins:
                 value, call = origin
                 continue
             node = value.producer()
-            if node is None or node.domain or node.op_type not in _ONE_TO_ONE:
+            if node is None or node.domain or node.op_type not in PASSED:
                 break
             if (source := input_at(node, 0)) is None:
                 break
@@ -143,7 +125,7 @@ class Origins:
         if (origin := self._same_value(value, call)) is not None:
             return [origin]
         node = value.producer()
-        if node is None or node.op_type in _RANDOM or next(bodies(node), None) is not None:
+        if node is None or node.op_type in RANDOM or next(bodies(node), None) is not None:
             return None
         if not node.inputs and node.op_type != "Constant":
             return None
