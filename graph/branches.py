@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import onnx_ir as ir
 
+from onnx_unipts.graph.names import Names, value_names
+
 __all__ = ["conditions", "take_apart", "with_branches_taken"]
 
 
@@ -65,28 +67,20 @@ def take_apart(graph: ir.Graph) -> tuple[list[ir.Value], list[ir.Node], list[ir.
 def _inline(model: ir.Model, node: ir.Node, branch: ir.Graph) -> None:
     """Put the nodes of ``branch`` in place of ``node``, under names that are free."""
     graph = model.graph
-    taken = {str(value.name) for value in graph.inputs} | set(graph.initializers)
-    taken |= {str(value.name) for other in graph.all_nodes() for value in other.outputs}
+    names = Names(value_names(graph))
     initializers, moved, results = take_apart(branch)
     for initializer in initializers:
-        initializer.name = _free(f"{node.name}/{initializer.name}", taken)
+        initializer.name = names.fresh(f"{node.name}/{initializer.name}")
         graph.register_initializer(initializer)
     for inner in moved:
         for value in inner.outputs:
-            value.name = _free(f"{node.name}/{value.name}", taken)
+            value.name = names.fresh(f"{node.name}/{value.name}")
     copies = [ir.node("Identity", [result]) for result in results]
     graph.insert_before(node, [*moved, *copies])
     for old, copy in zip(node.outputs, copies, strict=True):
         new = copy.outputs[0]
         new.type, new.shape = old.type, old.shape
-        name, old.name = old.name, _free(f"{old.name}/untaken", taken)
+        name, old.name = old.name, names.fresh(f"{old.name}/untaken")
         old.replace_all_uses_with(new, replace_graph_outputs=True)
         new.name = name
     graph.remove(node, safe=True)
-
-
-def _free(name: str, taken: set[str]) -> str:
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from onnx_unipts.graph.names import Names, value_names
 from onnx_unipts.graph.nodes import input_at
 from onnx_unipts.graph.normalization.folding import folded
 from onnx_unipts.graph.normalization.found import EPSILON
@@ -20,12 +21,12 @@ def fold_normalizations(model: ir.Model) -> int:
     its zeros, which are positive afterwards. A normalisation stays where its product with the
     filter is more or less than the filter's dtype can hold.
     """
-    folded = 0
+    names, count = Names(value_names(model.graph)), 0
     for node in list(model.graph):
         conv = _convolution(node)
-        if conv is not None and _fold(model.graph, conv, node):
-            folded += 1
-    return folded
+        if conv is not None and _fold(model.graph, conv, node, names):
+            count += 1
+    return count
 
 
 def _convolution(norm: ir.Node) -> ir.Node | None:
@@ -45,7 +46,7 @@ def _convolution(norm: ir.Node) -> ir.Node | None:
     return None if any(output.uses() for output in norm.outputs[1:]) else conv
 
 
-def _fold(graph: ir.Graph, conv: ir.Node, norm: ir.Node) -> bool:
+def _fold(graph: ir.Graph, conv: ir.Node, norm: ir.Node, names: Names) -> bool:
     filters, bias, of_norm = conv.inputs[1], input_at(conv, 2), norm.inputs[1:5]
     weight, offset, *tensors = (_constant(value) for value in (filters, bias, *of_norm))
     given = [tensor for tensor in tensors if tensor is not None]
@@ -63,8 +64,8 @@ def _fold(graph: ir.Graph, conv: ir.Node, norm: ir.Node) -> bool:
     assert filters is not None
     output = norm.outputs[0]
     conv.resize_inputs(3)
-    conv.replace_input_with(1, _store(graph, filters, scaled, f"{output.name}/weight"))
-    conv.replace_input_with(2, _new(graph, f"{output.name}/bias", moved))
+    conv.replace_input_with(1, _store(graph, filters, scaled, names, f"{output.name}/weight"))
+    conv.replace_input_with(2, _new(graph, names.fresh(f"{output.name}/bias"), moved))
     between = conv.outputs[0]
     output.replace_all_uses_with(between, replace_graph_outputs=True)
     graph.remove(norm, safe=True)
@@ -86,17 +87,15 @@ def _constant(value: ir.Value | None) -> np.ndarray | None:
     return None if value.const_value is None else value.const_value.numpy()
 
 
-def _store(graph: ir.Graph, old: ir.Value, array: np.ndarray, name: str) -> ir.Value:
+def _store(graph: ir.Graph, old: ir.Value, array: np.ndarray, names: Names, name: str) -> ir.Value:
     """Write ``array`` over ``old`` if only one node uses it, else under ``name``."""
     if len(old.uses()) > 1 or old.is_graph_output():
-        return _new(graph, name, array)
+        return _new(graph, names.fresh(name), array)
     old.const_value = ir.tensor(array, name=old.name)
     return old
 
 
 def _new(graph: ir.Graph, name: str, array: np.ndarray) -> ir.Value:
-    while name in graph.initializers:
-        name += "_"
     value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
     graph.register_initializer(value)
     return value

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 import onnx
 import onnx_ir as ir
 
+from onnx_unipts.graph.names import Names, value_names
 from onnx_unipts.graph.nodes import input_at
 
 __all__ = [
@@ -125,13 +126,10 @@ def _spread(
     shapes: Sequence[Sequence[Axis] | None],
 ) -> None:
     mark = ir.serde.serialize_value(sequence).SerializeToString()
-    taken = {value.name for value in graph.inputs} | set(graph.initializers)
-    taken |= {value.name for node in graph for value in node.outputs}
+    names = Names(value_names(graph))
     elements = []
     for index, shape in enumerate(shapes):
-        name = f"{sequence.name}[{index}]"
-        while name in taken:
-            name += "_"
+        name = names.fresh(f"{sequence.name}[{index}]")
         dims = None if shape is None else ir.Shape(shape)
         element = ir.Value(name=name, type=ir.TensorType(kind.dtype), shape=dims)
         element.meta[MARK] = mark

@@ -18,6 +18,7 @@ from small_networks import (
     classifier_tensors,
     images,
     network,
+    outputs,
     saved,
 )
 
@@ -27,7 +28,7 @@ from onnx_unipts.cli import main
 from onnx_unipts.export import FORMATS, Storage, choose_storage
 from onnx_unipts.export.qdq import quantize
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
-from onnx_unipts.graph.model import is_ort_format, load_model
+from onnx_unipts.graph.model import is_ort_format, load_model, serialize
 from onnx_unipts.training.ort import file_session
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
@@ -133,6 +134,20 @@ def test_what_half_precision_cannot_hold_is_not_folded(scale: float, count: int,
     assert fold_normalizations(model) == count
     left = {"w", "y/bias"} if count else set(tensors)
     assert {name for name, _ in initializers(model)} == left
+
+
+def test_the_bias_of_a_folded_normalisation_gets_a_name_that_is_free(tmp_path: Path):
+    from onnx_unipts.graph.normalization_folding import fold_normalizations
+
+    model = load_model(saved(wide(normalized=True), tmp_path))
+    (before,) = run(model)
+    next(node for node in model.graph if node.op_type == "Flatten").outputs[0].name = "n1/bias"
+    assert fold_normalizations(model) == 2
+    np.testing.assert_allclose(run(model)[0], before, rtol=1e-3, atol=1e-4)
+
+
+def run(model: Any) -> list[np.ndarray]:
+    return outputs(serialize(model), {"x": images(2)})
 
 
 def initializers(model: Any) -> list[tuple[str, Any]]:

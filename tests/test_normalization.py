@@ -120,7 +120,7 @@ def test_names_that_are_taken_are_left_alone():
     model = working_model(body.replace("c1/scale", "c1_scale"), classifier_tensors())
     model.graph.node(1).outputs[0].name = "c1/scale"
     (first, _) = normalization.insert(model, ["w1", "w2"])
-    assert first.scale == "c1/scale_"
+    assert first.scale == "c1/scale_1"
     names = [v.name for v in model.graph.inputs] + [v.name for n in model.graph for v in n.outputs]
     assert len(names) == len(set(names))
 

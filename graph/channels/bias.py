@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from onnx_unipts.graph.names import Names, value_names
 from onnx_unipts.graph.nodes import input_at
 
 if TYPE_CHECKING:
@@ -54,8 +55,7 @@ def set_constant(trace: Trace, node: ir.Node, index: int, array: np.ndarray) -> 
 
     It takes the name of the old one where that is used nowhere else either.
     """
-    model, old = trace.model, node.inputs[index]
-    graph = node.graph
+    old, graph = node.inputs[index], node.graph
     assert isinstance(graph, ir.Graph)
     name = f"{node.name or node.outputs[0].name}/constant"
     node.replace_input_with(index, None)
@@ -64,11 +64,7 @@ def set_constant(trace: Trace, node: ir.Node, index: int, array: np.ndarray) -> 
         del graph.initializers[name]
     elif old is not None:
         _remove_unused(old)
-    taken = {value.name for g in model.graphs() for n in g for value in n.outputs}
-    taken |= {value.name for value in model.graph.inputs}
-    taken |= {name for g in model.graphs() for name in g.initializers}
-    while name in taken:
-        name += "_"
+    name = Names(value_names(trace.model.graph)).fresh(name)
     tensor = ir.tensor(array, name=name)
     shape, kind = ir.Shape(array.shape), ir.TensorType(tensor.dtype)
     value = ir.Value(name=name, const_value=tensor, shape=shape, type=kind)

@@ -16,12 +16,10 @@ from onnx_unipts.graph.differentiable.rule import (
     RULES,
     Builder,
     CannotRewriteError,
-    Names,
     Result,
     Rule,
     infer,
     rule_name,
-    taken_names,
 )
 from onnx_unipts.graph.differentiable.sequence import remove_unread_sequences
 from onnx_unipts.graph.differentiable.stopping import (
@@ -30,6 +28,7 @@ from onnx_unipts.graph.differentiable.stopping import (
     reached_inputs,
     stop_gradients,
 )
+from onnx_unipts.graph.names import Names, taken_names
 
 __all__ = [
     "RULES",

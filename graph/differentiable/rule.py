@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,6 +10,7 @@ import onnx
 import onnx_ir as ir
 
 from onnx_unipts.graph.model import holds_map
+from onnx_unipts.graph.names import Names
 from onnx_unipts.graph.reductions import reduced_axes
 from onnx_unipts.graph.registry import Registry
 
@@ -17,7 +18,6 @@ __all__ = [
     "RULES",
     "Builder",
     "CannotRewriteError",
-    "Names",
     "Result",
     "Rule",
     "infer",
@@ -52,35 +52,6 @@ class CannotRewriteError(Exception):
 def rule_name(node: ir.Node) -> str:
     """Return the name under which a rule for ``node`` is registered."""
     return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-
-
-class Names:
-    """Names that are free in a graph."""
-
-    def __init__(self, taken: Iterable[str]) -> None:
-        self._taken = set(taken)
-
-    def fresh(self, wish: str) -> str:
-        """Return ``wish``, with a number behind it when it is taken."""
-        name, count = wish, 0
-        while name in self._taken:
-            count += 1
-            name = f"{wish}_{count}"
-        self._taken.add(name)
-        return name
-
-
-def taken_names(graph: ir.Graph) -> Iterator[str]:
-    """Yield the names of nodes and values in ``graph`` and the graphs inside it."""
-    yield from (value.name for value in graph.inputs if value.name)
-    yield from graph.initializers
-    for node in ir.traversal.RecursiveGraphIterator(graph):
-        yield node.name or ""
-        yield from (value.name for value in node.outputs if value.name)
-        for attribute in node.attributes.values():
-            if attribute.type == ir.AttributeType.GRAPH:
-                yield from attribute.as_graph().initializers
-                yield from (value.name for value in attribute.as_graph().inputs if value.name)
 
 
 class Builder:

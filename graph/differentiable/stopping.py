@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator, Sequence
 
 import onnx_ir as ir
 
-from onnx_unipts.graph.differentiable.rule import Builder, Names, rule_name, taken_names
+from onnx_unipts.graph.differentiable.rule import Builder, rule_name
+from onnx_unipts.graph.names import Names, taken_names
 
 __all__ = ["partly_reached_inputs", "reached_inputs", "stop_gradients"]
 

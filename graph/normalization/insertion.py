@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 import onnx_ir as ir
 
+from onnx_unipts.graph.names import Names, value_names
 from onnx_unipts.graph.nodes import input_at
 from onnx_unipts.graph.normalization.found import EPSILON, Normalization
 
@@ -25,25 +26,25 @@ def insert(
     the model's answer and stays. `fold` gives every such Conv a bias; without one before, only the
     filters in ``unbiased`` are eligible, all if None. The four tensors become graph inputs.
     """
-    taken = {value.name for value in _values(model.graph)}
+    names = Names(value_names(model.graph))
     leads_to_weight = _leads_to_weight(model.graph)
     return [
-        _normalised(model.graph, node, taken)
+        _normalised(model.graph, node, names)
         for node in list(model.graph)
         if _eligible(node, weights, unbiased) and leads_to_weight[node]
     ]
 
 
-def _normalised(graph: ir.Graph, node: ir.Node, taken: set[str | None]) -> Normalization:
+def _normalised(graph: ir.Graph, node: ir.Node, names: Names) -> Normalization:
     """Insert the normalisation of what ``node`` puts out."""
     old = node.outputs[0]
     channels = int(node.inputs[1].shape[0])  # type: ignore[union-attr,index,arg-type]
     tensors = [
-        ir.val(_unused(f"{old.name}/{part}", taken), ir.DataType.FLOAT, [channels])
+        ir.val(names.fresh(f"{old.name}/{part}"), ir.DataType.FLOAT, [channels])
         for part in ("scale", "bias", "mean", "variance")
     ]
     graph.inputs.extend(tensors)
-    output = ir.Value(name=_unused(f"{old.name}/normalised", taken), type=old.type, shape=old.shape)
+    output = ir.Value(name=names.fresh(f"{old.name}/normalised"), type=old.type, shape=old.shape)
     normalise = ir.node(
         "BatchNormalization", [old, *tensors], attributes={"epsilon": EPSILON}, outputs=[output]
     )
@@ -94,17 +95,3 @@ def _leads_to_weight(graph: ir.Graph) -> dict[ir.Node, bool]:
             user.op_type in WEIGHT_OPERATORS or answer.get(user, True) for user in users
         )
     return answer
-
-
-def _values(graph: ir.Graph) -> Iterable[ir.Value]:
-    yield from graph.inputs
-    yield from graph.initializers.values()
-    for node in graph:
-        yield from node.outputs
-
-
-def _unused(name: str, taken: set[str | None]) -> str:
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.graph.errors import UnsupportedModelError
+from onnx_unipts.graph.names import value_names
 from onnx_unipts.graph.packing.decoder import Step
 from onnx_unipts.graph.packing.encoding import ENCODINGS, Parts, is_stored
 from onnx_unipts.graph.packing.storage import is_typed, make_tensor
@@ -335,9 +336,7 @@ def _take_over(old: ir.Value, new: ir.Value) -> None:
 
 def _free_root(model: ir.Model) -> str:
     """Return the beginning of names that no value of ``model`` begins with."""
-    names = {name for graph in model.graphs() for name in graph.initializers}
-    names |= {v.name or "" for graph in model.graphs() for v in graph.inputs}
-    names |= {v.name or "" for graph in model.graphs() for node in graph for v in node.outputs}
+    names = set(value_names(model.graph))
     root = ROOT
     while any(name.startswith(root) for name in names):
         root += "_"

@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from onnx_unipts.graph import normalization
 from onnx_unipts.graph.model import INITIALIZERS_APART, stored_tensors, write_tensors
+from onnx_unipts.graph.names import Names, value_names
 from onnx_unipts.student.model import Student
 
 __all__ = ["convolution_of", "write_back"]
@@ -54,12 +55,7 @@ def convolution_of(model: ir.Model, weight: str) -> ir.Node | None:
 def _add_bias(model: ir.Model, weight: str, bias: np.ndarray) -> str:
     node = convolution_of(model, weight)
     assert node is not None
-    taken = {value.name for graph in model.graphs() for n in graph for value in n.outputs}
-    taken |= {value.name for value in model.graph.inputs}
-    taken |= {name for graph in model.graphs() for name in graph.initializers}
-    name = f"{weight}/bias"
-    while name in taken:
-        name += "_"
+    name = Names(value_names(model.graph)).fresh(f"{weight}/bias")
     dtype = stored_tensors(model)[weight].tensor.dtype
     tensor = ir.tensor(bias.astype(dtype.numpy()), name=name)
     shape = ir.Shape(bias.shape)
