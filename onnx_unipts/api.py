@@ -36,7 +36,7 @@ from onnx_unipts.evaluation import (
     measure_accuracy,
     outputs_of,
 )
-from onnx_unipts.export import choose_storage, default_output
+from onnx_unipts.export import choose_storage, default_output, default_run_directory
 from onnx_unipts.external_data import data_files
 from onnx_unipts.graph.dynamic_batch import batching_of
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
@@ -360,7 +360,7 @@ def _prepare(
         command=command,
         progress=progress or Quiet(),
     )
-    return job, Path(run_dir) if run_dir is not None else output.with_suffix(".run")
+    return job, Path(run_dir) if run_dir is not None else default_run_directory(output)
 
 
 def _planned(job: Job, directory: Path, searching: bool = False) -> Result:

@@ -10,7 +10,7 @@ from typing import Any
 from onnx_unipts.allocation.file import target_in
 from onnx_unipts.api import Result, compress, pattern_of
 from onnx_unipts.arguments import ModelPath, check_kinds, model_file
-from onnx_unipts.export import default_output
+from onnx_unipts.export import default_output, default_run_directory
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.patterns import Pattern
 from onnx_unipts.recipe import Recipe, load_recipe
@@ -36,7 +36,7 @@ def finetune(
     check_kinds(locals())
     model = model_file(model)
     output = default_output(model, options.get("format")) if output is None else Path(output)
-    directory = output.with_suffix(".run") if run_dir is None else Path(run_dir)
+    directory = default_run_directory(output) if run_dir is None else Path(run_dir)
     file = directory / "allocation.json" if allocation is None else Path(allocation)
     if not file.is_file():
         raise UsageError(

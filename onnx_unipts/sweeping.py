@@ -11,7 +11,7 @@ from onnx_unipts.api import Result, compress, pattern_of
 from onnx_unipts.arguments import ModelPath, check_kinds, model_file
 from onnx_unipts.calibration import rereadable
 from onnx_unipts.call_text import call_text
-from onnx_unipts.export import default_output
+from onnx_unipts.export import default_output, model_stem
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.output_file import check_apart, check_output_file
 from onnx_unipts.patterns import require_free_sparsity
@@ -58,7 +58,9 @@ def sweep(
     model = model_file(model)
     progress = Once(progress or Quiet())
     output = default_output(model, options.get("format")) if output is None else Path(output)
-    page = check_output_file(output.with_suffix(".sweep.html"), "the page of the sweep")
+    stem = model_stem(output)
+    page = output.with_name(f"{stem}.sweep.html")
+    check_output_file(page, "the page of the sweep")
     check_apart(
         {"page of the sweep": page, "recipe to save": options.get("save_recipe")},
         {"data": options.get("data"), "evaluation data": options.get("eval_data")},
@@ -66,7 +68,7 @@ def sweep(
     results: list[Result] = []
     for number, sparsity in enumerate(sparsities, 1):
         progress.message(f"sparsity {sparsity:g}, {number} of {len(sparsities)}")
-        written = output.with_name(f"{output.stem}-{sparsity:g}{output.suffix}")
+        written = output.with_name(f"{stem}-{sparsity:g}{output.name[len(stem) :]}")
         held = None if run_dir is None else Path(run_dir) / f"{sparsity:g}.run"
         shown = None if report is None else Path(report) / f"{sparsity:g}"
         result = compress(

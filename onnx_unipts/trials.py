@@ -13,7 +13,7 @@ from onnx_unipts.approach import HIGHEST_SPARSITY, next_density, next_sparsity
 from onnx_unipts.arguments import ModelPath, check_kinds, model_file
 from onnx_unipts.calibration import rereadable
 from onnx_unipts.call_text import call_text
-from onnx_unipts.export import default_output, required_operators
+from onnx_unipts.export import default_output, default_run_directory, required_operators
 from onnx_unipts.external_data import data_files
 from onnx_unipts.goal import Goal, parse_goal
 from onnx_unipts.graph.errors import TargetMissedError, UsageError
@@ -87,7 +87,7 @@ def compress_to(
     check_output_file(output, "--output", model)
     if report is not None:
         check_output_directory(report, "report")
-    directory = Path(run_dir) if run_dir is not None else output.with_suffix(".run")
+    directory = Path(run_dir) if run_dir is not None else default_run_directory(output)
     check_apart(
         {
             "output": output,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from small_networks import classifier, images, saved
 
 from onnx_unipts import api, compress_to, pack, sweep
 from onnx_unipts.cli import main
+from onnx_unipts.export import default_output, default_run_directory
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.runtime import onnxruntime
 
@@ -74,7 +76,7 @@ def test_an_output_that_shares_the_data_file_of_the_model_is_refused(tmp_path: P
         ({"save_recipe": "x.npz"}, "recipe to save {}/x.npz is also the data"),
         ({"save_recipe": "e.npz"}, "recipe to save {}/e.npz is also the evaluation data"),
         ({"output": "y.onnx", "save_recipe": "y.onnx"}, "is also the output"),
-        ({"output": "y.run"}, "run directory {}/y.run is also the output"),
+        ({"output": "y.run", "run_dir": "y.run"}, "run directory {}/y.run is also the output"),
     ],
 )
 def test_what_is_written_is_not_what_is_read(tmp_path: Path, options: dict[str, str], message: str):
@@ -119,7 +121,9 @@ def test_goals_and_sweeps_look_at_names_first(tmp_path: Path):
     path = saved(classifier(), tmp_path)
     options: dict[str, Any] = {"data": {"x": images()}, "settings": UNTRAINED}
     with pytest.raises(UsageError, match=r"run directory .*u\.run is also the output"):
-        compress_to(path, "drop=1%", output=tmp_path / "u.run", **options)
+        compress_to(
+            path, "drop=1%", output=tmp_path / "u.run", run_dir=tmp_path / "u.run", **options
+        )
     for call in (
         lambda name: compress_to(path, "drop=1%", output=name, save_recipe=name, **options),
         lambda name: sweep(
@@ -194,3 +198,30 @@ def test_a_run_directory_that_is_a_link_to_nothing(tmp_path: Path):
     (tmp_path / "there.run").symlink_to(tmp_path / "nowhere")
     with pytest.raises(UsageError, match="is a link to nothing; create what it names"):
         compress(classifier(), tmp_path, UNTRAINED, run_dir=tmp_path / "there.run")
+
+
+@pytest.mark.parametrize(
+    ("name", "run"),
+    [
+        ("m.onnx", "m.run"),
+        ("m.ORT", "m.run"),
+        ("m.sparse.onnx", "m.sparse.run"),
+        ("v1.0", "v1.0.run"),
+    ],
+)
+def test_a_run_goes_by_the_whole_name_of_its_model(name: str, run: str):
+    assert default_run_directory(Path("there") / name) == Path("there") / run
+
+
+def test_names_that_differ_behind_a_dot_are_two_models(tmp_path: Path):
+    first, second = (tmp_path / name for name in ("v1.0", "v1.1"))
+    for path in (first, second):
+        shutil.copyfile(saved(classifier(), tmp_path), path)
+    assert default_output(second) == tmp_path / "v1.1.sparse.onnx"
+    options: dict[str, Any] = {"data": {"x": images()}, "jobs": 1, "settings": UNTRAINED}
+    swept = sweep(first, [0.5, 0.7], output=tmp_path / "out", **options)
+    runs = [result.run_dir for result in swept.results]
+    assert runs == [tmp_path / "out-0.5.run", tmp_path / "out-0.7.run"]
+    reports = [json.loads((run / "report.json").read_text()) for run in runs]
+    assert [report["sparsity"]["target"] for report in reports] == [0.5, 0.7]
+    assert swept.page == tmp_path / "out.sweep.html"

@@ -10,9 +10,17 @@ import onnx_ir as ir
 from onnx_unipts.export.storage import FORMATS, Storage
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 
-__all__ = ["DEFAULT", "choose_storage", "default_output", "required_operators"]
+__all__ = [
+    "DEFAULT",
+    "choose_storage",
+    "default_output",
+    "default_run_directory",
+    "model_stem",
+    "required_operators",
+]
 
 DEFAULT = "packed"
+SUFFIXES = (".onnx", ".ort")
 
 
 def choose_storage(
@@ -64,4 +72,17 @@ def required_operators(output: Path) -> Path:
 def default_output(model: str | os.PathLike[str], format: str | None = None) -> Path:
     """Return the path of the sparse model of the file ``model`` where none is given."""
     model = Path(model)
-    return model.with_name(f"{model.stem}.sparse{FORMATS[format or DEFAULT].suffix}")
+    return model.with_name(f"{model_stem(model)}.sparse{FORMATS[format or DEFAULT].suffix}")
+
+
+def default_run_directory(output: Path) -> Path:
+    """Return the path of the run directory of the sparse model ``output`` where none is given."""
+    return output.with_name(f"{model_stem(output)}.run")
+
+
+def model_stem(model: Path) -> str:
+    """Return the name of the file ``model`` without the ending of its format.
+
+    Other dots are part of a name: v1.0 and v1.1 are two models.
+    """
+    return model.stem if model.suffix.lower() in SUFFIXES else model.name
