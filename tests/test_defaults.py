@@ -197,3 +197,43 @@ def test_numbers_and_truths_of_the_table_are_understood(project: Path):
 def test_a_working_directory_that_is_gone_has_no_project(project: Path):
     (project / "below").rmdir()
     assert CliRunner().invoke(main, ["inspect", str(project / "digits.onnx")]).exit_code == 0
+
+
+def said(defaults: dict[str, str], *given: str) -> set[str]:
+    """Return which of the options that say how sparse count beside ``defaults`` of a project."""
+    words = [str(EXAMPLE / "digits.onnx"), *given]
+    context = main.commands["compress"].make_context("compress", words, default_map=defaults)
+    return {name for name in ("sparsity", "target", "sweep") if context.params[name] is not None}
+
+
+@pytest.mark.parametrize("option", [("--sweep", "0.5"), ("--target", "drop=1%")])
+def test_how_sparse_is_what_the_nearest_says(
+    option: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+):
+    name = option[0].lstrip("-")
+    assert said({"sparsity": "0.8", "target": "size=1MB"}, *option) == {name}
+    monkeypatch.setenv(f"ONNX_UNIPTS_{name.upper()}", option[1])
+    assert said({"sparsity": "0.8"}) == {name}
+    assert said({}, "--sparsity", "0.5") == {"sparsity"}
+    # Said in one place, they are said together.
+    assert said({}, *option, "--sparsity", "0.5") == {name, "sparsity"}
+
+
+def test_a_sparsity_on_the_command_line_is_no_target_of_the_project(project: Path):
+    table(project, "[tool.onnx-unipts.compress]\ntarget = 'drop=1%'\ndata = 'calibration.npz'\n")
+    report = plan(project, "--sparsity", "0.5")
+    assert report["recipe"]["sparsity"] == 0.5
+    assert "--target" not in report["command"]
+
+
+def test_an_allocator_of_the_project_is_no_file_to_finetune_at(project: Path):
+    table(project, "[tool.onnx-unipts]\ndata = 'calibration.npz'\nallocation = 'lamp'\n")
+    model = str(project / "digits.onnx")
+    assert CliRunner().invoke(main, ["search", model, "--sparsity", "0.8", "-q"]).exit_code == 0
+    words = ["finetune", model, "--dry-run", "--json", "--epochs", "0"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 0, done.stderr
+    assert "lamp" not in json.loads(done.stdout)["command"]
+    done = CliRunner().invoke(main, [*words, "--allocation", "lamp"])
+    assert done.exit_code == 2
+    assert "lamp: no such file" in done.stderr

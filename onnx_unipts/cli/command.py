@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from onnx_unipts.cli.defaults import environment_name, given_elsewhere
+from onnx_unipts.cli.defaults import environment_name, forget_overruled, given_elsewhere
 
 __all__ = ["COMMAND", "Command", "Decorator", "Numbers", "Share", "examples", "option"]
 
@@ -22,10 +22,15 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Add to the command line for the report what it does not say itself."""
         rest = super().parse_args(ctx, args)
+        self.forget(ctx)
         elsewhere = given_elsewhere(ctx)
         if elsewhere and COMMAND in ctx.meta:
             ctx.meta[COMMAND] += f" {elsewhere}"
         return rest
+
+    def forget(self, ctx: click.Context) -> None:
+        """Forget what was given elsewhere and does not count here."""
+        forget_overruled(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write one section of help per heading."""

@@ -10,7 +10,14 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-__all__ = ["environment_name", "given_elsewhere", "option_name", "project_defaults"]
+__all__ = [
+    "environment_name",
+    "forget_overruled",
+    "from_elsewhere",
+    "given_elsewhere",
+    "option_name",
+    "project_defaults",
+]
 
 PREFIX = "ONNX_UNIPTS_"
 # Options that make no sense as a standing choice.
@@ -18,6 +25,10 @@ NEVER = ("help", "version", "sweep", "resume")
 # Options that take a file as well as something else, and directories.
 DATA = ("data", "eval-data")
 NAMES_OR_FILES = (*DATA, "recipe", "allocation", "tokenizer")
+# Options that each say how sparse.
+SPARSITIES = ("sparsity", "target", "sweep")
+# Where options come from, the nearest first.
+SOURCES = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP)
 
 
 def option_name(parameter: click.Parameter) -> str:
@@ -58,11 +69,27 @@ def given_elsewhere(ctx: click.Context) -> str:
     """Return the options of a command that come from elsewhere, as they would be written."""
     words: list[str] = []
     for parameter in ctx.command.params:
-        source = ctx.get_parameter_source(str(parameter.name))
         value = ctx.params.get(str(parameter.name))
-        if source in (ParameterSource.ENVIRONMENT, ParameterSource.DEFAULT_MAP):
+        if value is not None and from_elsewhere(ctx, str(parameter.name)):
             words += filter(None, _words(parameter, value))
     return shlex.join(words)
+
+
+def from_elsewhere(ctx: click.Context, name: str) -> bool:
+    """Whether the option ``name`` was given, but not on the command line."""
+    return ctx.get_parameter_source(name) in SOURCES[1:]
+
+
+def forget_overruled(ctx: click.Context) -> None:
+    """Forget how sparse a standing choice says it where something nearer says it otherwise."""
+    found = {
+        name: SOURCES.index(source)
+        for name in SPARSITIES
+        if (source := ctx.get_parameter_source(name)) in SOURCES
+    }
+    for name, place in found.items():
+        if place > min(found.values()):
+            ctx.params[name] = None
 
 
 def _options(command: click.Command) -> Iterator[tuple[str, click.Option]]:

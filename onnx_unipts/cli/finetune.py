@@ -16,6 +16,7 @@ from onnx_unipts.cli.arguments import (
     WritingArguments,
 )
 from onnx_unipts.cli.command import COMMAND, Command, examples
+from onnx_unipts.cli.defaults import from_elsewhere
 from onnx_unipts.cli.options import compression_options, model_argument
 
 __all__ = ["finetune"]
@@ -33,7 +34,18 @@ EXAMPLES = examples(
 )
 
 
-@click.command(cls=Command, short_help="Train at a searched sparsity.", epilog=EXAMPLES)
+class _Finetune(Command):
+    """Takes a file as the allocation: an allocator is a standing choice for other commands."""
+
+    def forget(self, ctx: click.Context) -> None:
+        """Forget an allocation that is no file, too."""
+        super().forget(ctx)
+        allocation = ctx.params["allocation"]
+        if from_elsewhere(ctx, "allocation") and not Path(allocation).is_file():
+            ctx.params["allocation"] = None
+
+
+@click.command(cls=_Finetune, short_help="Train at a searched sparsity.", epilog=EXAMPLES)
 @model_argument()
 @compression_options
 @click.pass_context
