@@ -5,16 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+from onnx_unipts.bounds import Bounds
 from onnx_unipts.goal import Goal
 
-__all__ = ["CLOSE_DENSITIES", "HIGHEST_SPARSITY", "next_density", "next_sparsity"]
+__all__ = ["CLOSE_DENSITIES", "next_density", "next_sparsity"]
 
 # A search for the highest sparsity ends where the densities it has between are as close as this.
 CLOSE_DENSITIES = 1.1
-HIGHEST_SPARSITY = 0.995
+# Densities of trials are the same up to this factor.
+SAME_DENSITY = 1.0001
+EVERYWHERE = Bounds()
 
 
-def next_density(drops: Mapping[float, float], goal: Goal) -> float | None:
+def next_density(
+    drops: Mapping[float, float], goal: Goal, bounds: Bounds = EVERYWHERE
+) -> float | None:
     """Return the density to try next, None where the lowest that keeps the drop is known.
 
     ``drops`` are those measured, by density. What counts is how many weights are left: densities
@@ -27,12 +32,13 @@ def next_density(drops: Mapping[float, float], goal: Goal) -> float | None:
         (density for density in drops if density not in kept and density < good), default=None
     )
     if bad is None:
-        lowest = 1 - HIGHEST_SPARSITY
+        lowest = 1 - bounds.highest
         return max(good / 2, lowest) if good > lowest * CLOSE_DENSITIES else None
     if good / bad < CLOSE_DENSITIES * 1.001:
         return None
     if good not in drops:
-        return min(2 * bad, math.sqrt(bad))
+        following = min(2 * bad, math.sqrt(bad), 1 - bounds.lowest)
+        return following if following > bad * SAME_DENSITY else None
     if good / bad < CLOSE_DENSITIES**2 or goal.limit <= 0:
         return math.sqrt(good * bad)
     least = min(max(drops[good], goal.limit / 10), goal.limit)
@@ -41,7 +47,7 @@ def next_density(drops: Mapping[float, float], goal: Goal) -> float | None:
     return min(max(between, bad * CLOSE_DENSITIES), good / CLOSE_DENSITIES)
 
 
-def next_sparsity(known: Mapping[float, float], limit: float) -> float:
+def next_sparsity(known: Mapping[float, float], limit: float, bounds: Bounds = EVERYWHERE) -> float:
     """Return where the size is ``limit`` if it is linear in the sparsity between known points."""
     if len(known) == 1:
         ((sparsity, size),) = known.items()
@@ -50,4 +56,4 @@ def next_sparsity(known: Mapping[float, float], limit: float) -> float:
     else:
         (s1, b1), (s2, b2) = sorted(known.items(), key=lambda item: abs(item[1] - limit))[:2]
         following = s1 if b1 == b2 else s1 + (s2 - s1) * (limit - b1) / (b2 - b1)
-    return round(min(max(following, 0.01), HIGHEST_SPARSITY), 3)
+    return round(bounds.within(following), 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from onnx_unipts.api import Result, compress, pattern_of
-from onnx_unipts.approach import HIGHEST_SPARSITY, next_density, next_sparsity
+from onnx_unipts.approach import next_density, next_sparsity
 from onnx_unipts.arguments import ModelPath, check_kinds, model_file
+from onnx_unipts.bounds import Bounds, bounds_of
 from onnx_unipts.calibration import rereadable
 from onnx_unipts.call_text import call_text
 from onnx_unipts.export import default_output, default_run_directory, required_operators
@@ -26,6 +28,7 @@ from onnx_unipts.output_file import (
 )
 from onnx_unipts.patterns import require_free_sparsity
 from onnx_unipts.progress import Once, Progress, Quiet
+from onnx_unipts.recipe import Recipe, load_recipe
 from onnx_unipts.report.files import describe_file
 from onnx_unipts.report.runs import FIGURES, REPORT, copy_report, write_report_page
 from onnx_unipts.run_directory import RunDirectory
@@ -98,8 +101,9 @@ def compress_to(
     )
     # Before the run directory is cleared: what is wrong with model, data or settings shows here.
     unsaved = {key: value for key, value in options.items() if key != "save_recipe"}
-    first = options.get("sparsity") or FIRST_SPARSITY
-    planned = {**unsaved, "sparsity": first, "run_dir": directory, "dry_run": True}
+    bounds = bounds_of(Path(model), _recipe_of(**options))
+    options["sparsity"] = bounds.first(options.get("sparsity") or FIRST_SPARSITY)
+    planned = {**unsaved, "sparsity": options["sparsity"], "run_dir": directory, "dry_run": True}
     compress(model, output=output, command=command, progress=Quiet(), **planned)
     warnings = []
     if goal.kind == "drop" and options.get("eval_data") is None:
@@ -109,7 +113,7 @@ def compress_to(
     resume = bool(options.get("resume"))
     with RunDirectory.open(directory, {"goal": [goal.kind, goal.limit]}, resume=resume):
         (directory / "trials").mkdir(exist_ok=True)
-        search = _Search(model, goal, directory / "trials", command, progress, options)
+        search = _Search(model, goal, bounds, directory / "trials", command, progress, options)
         search.run()
     best = search.best()
     written = search.result(best)
@@ -143,6 +147,7 @@ class _Search:
         self,
         model: ModelPath,
         goal: Goal,
+        bounds: Bounds,
         directory: Path,
         command: str,
         progress: Progress,
@@ -150,11 +155,12 @@ class _Search:
     ) -> None:
         self._model = model
         self._goal = goal
+        self._bounds = bounds
         self._directory = directory
         self._command = command
         self._progress = progress
         self._options = dict(options)
-        self._first = self._options.pop("sparsity", None)
+        self._first = self._options.pop("sparsity")
         self._results: dict[float, Result] = {}
         self.trials: list[dict[str, float]] = []
 
@@ -175,15 +181,22 @@ class _Search:
                 if self._goal.kind == "drop"
                 else "allow a larger file, or give another --format"
             )
-            if nearest["sparsity"] >= HIGHEST_SPARSITY and self._goal.kind != "drop":
-                remedy += (
-                    f"; {HIGHEST_SPARSITY:g} is the highest that is tried, --sparsity takes more"
-                )
+            remedy += self._bound_at(nearest["sparsity"])
             raise TargetMissedError(
                 f"target {self._goal}: missed; at sparsity {nearest['sparsity']:g} it is "
                 f"{self._goal.shown(nearest['measured'])}; {remedy}"
             )
         return max(reached) if self._goal.kind == "drop" else min(reached)
+
+    def _bound_at(self, sparsity: float) -> str:
+        """Say that a search could not go on from ``sparsity``, if it could not."""
+        bounds, dropping = self._bounds, self._goal.kind == "drop"
+        if bounds.prescribed and sparsity == (bounds.lowest if dropping else bounds.highest):
+            end = "lowest" if dropping else "highest"
+            return f"; {sparsity:g} is the {end} with the layers as prescribed"
+        if not dropping and sparsity >= bounds.highest:
+            return f"; {bounds.highest:g} is the highest that is tried, --sparsity takes more"
+        return ""
 
     @property
     def reports(self) -> list[dict[str, Any]]:
@@ -206,37 +219,37 @@ class _Search:
 
     def _approach_drop(self) -> None:
         """Find the lowest density that keeps the drop, up to a factor of `CLOSE_DENSITIES`."""
-        density: float | None = 1 - (self._first or FIRST_SPARSITY)
+        density: float | None = 1 - self._first
         for _ in range(DROP_TRIALS):
             if density is None:
                 break
             self._trial(round(1 - density, 4))
             drops = {1 - trial["sparsity"]: trial["measured"] for trial in self.trials}
-            density = next_density(drops, self._goal)
+            density = next_density(drops, self._goal, self._bounds)
 
     def _approach_size(self) -> None:
         """Find the sparsity by runs without training, then make the trials that count."""
         limit = self._goal.limit * (1 - SIZE_MARGIN)
         known: dict[float, float] = {}
-        sparsity = self._first or FIRST_SPARSITY
+        sparsity = self._first
         for _ in range(SIZE_ESTIMATES):
             known[sparsity] = self._estimate(sparsity)
             self._progress.message(
                 f"sparsity {sparsity:g} would be {self._goal.shown(known[sparsity])}"
             )
-            following = next_sparsity(known, limit)
+            following = next_sparsity(known, limit, self._bounds)
             while known.get(following, limit) > limit:
                 following = round(following + FINEST_STEP, 3)
-            if following in known or following > HIGHEST_SPARSITY:
+            if following in known or following > self._bounds.highest:
                 break
             sparsity = following
         sparsity = min((s for s, size in known.items() if size <= limit), default=sparsity)
         for _ in range(SIZE_TRIALS):
             size = self._trial(sparsity)
-            if self._goal.reached_by(size) or sparsity >= HIGHEST_SPARSITY:
+            if self._goal.reached_by(size) or sparsity >= self._bounds.highest:
                 break
             density = (1 - sparsity) * self._goal.limit / size * (1 - SIZE_MARGIN)
-            sparsity = round(min(1 - density, HIGHEST_SPARSITY), 4)
+            sparsity = round(self._bounds.within(1 - density), 4)
 
     def _trial(self, sparsity: float) -> float:
         self._progress.message(f"trial {len(self.trials) + 1}: sparsity {sparsity:g}")
@@ -270,6 +283,15 @@ class _Search:
             command=self._command,
             **{"progress": self._progress, **options},
         )
+
+
+def _recipe_of(
+    recipe: str | os.PathLike[str] | Recipe = "unipts",
+    settings: Mapping[str, Any] | None = None,
+    **_: Any,
+) -> Recipe:
+    """Return the recipe that a call of `compress` with these arguments follows."""
+    return load_recipe(recipe).with_settings(settings or {})
 
 
 def _copy_model(source: Path | None, output: Path) -> None:

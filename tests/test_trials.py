@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from compression import UNTRAINED
+from small_networks import classifier, images, saved
 
 import onnx_unipts
-from onnx_unipts.approach import HIGHEST_SPARSITY, next_density, next_sparsity
+from onnx_unipts.approach import next_density, next_sparsity
+from onnx_unipts.bounds import HIGHEST_SPARSITY, Bounds
 from onnx_unipts.cli import main
 from onnx_unipts.goal import Goal, drop_of, parse_goal
 from onnx_unipts.graph.errors import TargetMissedError, UsageError
 from onnx_unipts.graph.model import load_model, read_tensors
 from onnx_unipts.graph.prunable import find_prunable
+
+pytestmark = pytest.mark.usefixtures("quick_simplification")
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "digits"
 # Without search and training a trial takes a second.
@@ -232,3 +238,36 @@ def test_a_target_that_is_refused_leaves_the_run_before(tmp_path: Path):
 def test_a_size_below_that_of_the_highest_sparsity_says_what_was_tried(tmp_path: Path):
     result = call("-o", tmp_path / "small.onnx", "--target", "zipped=500B")
     assert "0.995 is the highest that is tried, --sparsity takes more" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("drops", "following"),
+    [
+        ({0.35: 0.005}, None),  # as sparse as can be
+        ({0.5: 0.005}, 0.35),
+        ({0.35: 0.02}, np.sqrt(0.35)),
+        ({0.5: 0.02}, 0.65),  # as dense as can be, and not beyond
+        ({0.5: 0.02, 0.65: 0.02}, None),
+    ],
+)
+def test_densities_that_prescribed_layers_allow(drops: dict[float, float], following: float | None):
+    density = next_density(drops, Goal("drop", 0.01), Bounds(0.35, 0.65, prescribed=True))
+    assert density == (following if following is None else pytest.approx(following))
+
+
+def test_a_search_stays_within_what_prescribed_layers_leave(tmp_path: Path):
+    path = saved(classifier(), tmp_path)
+    options: dict[str, Any] = {"data": {"x": images()}, "jobs": 1}
+    # 288 zeros of 824 weights, and 248 more at most.
+    options["settings"] = {**UNTRAINED, "layer_sparsity": {"w2": 0.5}}
+    dropped = onnx_unipts.compress_to(path, "drop=99%", **options)
+    assert dropped.report["goal"]["sparsity"] == 0.65
+    told = r"sparsity 0\.65 it is .*; 0\.65 is the highest with the layers as prescribed"
+    with pytest.raises(TargetMissedError, match=told):
+        onnx_unipts.compress_to(path, "zipped=50B", **options)
+
+
+def test_prescribed_layers_that_leave_nothing_to_search_are_refused(tmp_path: Path):
+    settings = {**UNTRAINED, "layer_sparsity": {"w": 0.5}}
+    with pytest.raises(UsageError, match=r"make the sparsity 0\.5000, and leave none to search"):
+        onnx_unipts.compress_to(saved(classifier(), tmp_path), "drop=1%", settings=settings)
