@@ -1,19 +1,24 @@
-"""Between which sparsities the trials of a goal stay."""
+"""Which sparsities there are to choose from, and between which the trials of a goal stay."""
 
 from __future__ import annotations
 
 import math
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from onnx_unipts.allocation.file import check_method, is_allocator
 from onnx_unipts.allocation.prescribed import prescribed_sparsities
 from onnx_unipts.allocation.problem import zeros_for
 from onnx_unipts.chosen_weights import chosen_weights
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.model import load_model
-from onnx_unipts.recipe import Recipe
+from onnx_unipts.patterns import parse_pattern, require_free_sparsity
+from onnx_unipts.recipe import Recipe, load_recipe
 
-__all__ = ["HIGHEST_SPARSITY", "LOWEST_SPARSITY", "Bounds", "bounds_of"]
+__all__ = ["HIGHEST_SPARSITY", "LOWEST_SPARSITY", "Bounds", "bounds_of", "free_recipe"]
 
 LOWEST_SPARSITY = 0.01
 HIGHEST_SPARSITY = 0.995
@@ -39,6 +44,27 @@ class Bounds:
     def within(self, sparsity: float) -> float:
         """Return ``sparsity``, or the bound that it lies beyond."""
         return min(max(sparsity, self.lowest), self.highest)
+
+
+def free_recipe(
+    option: str,
+    recipe: str | os.PathLike[str] | Recipe = "unipts",
+    settings: Mapping[str, Any] | None = None,
+    **_: Any,
+) -> Recipe:
+    """Return the recipe that a call of `compress` with these arguments follows.
+
+    Raises `UsageError` where it prescribes the sparsity that ``option`` tries out.
+    """
+    found = load_recipe(recipe).with_settings(settings or {})
+    require_free_sparsity(parse_pattern(found.pattern), option)
+    method = found.allocation.method
+    check_method(method)
+    if not is_allocator(method):
+        raise UsageError(
+            f"the allocation {method} is for one sparsity; leave {option} out, or name an allocator"
+        )
+    return found
 
 
 def bounds_of(path: Path, recipe: Recipe) -> Bounds:

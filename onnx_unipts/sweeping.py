@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from onnx_unipts.api import Result, compress, pattern_of
+from onnx_unipts.api import Result, compress
 from onnx_unipts.arguments import ModelPath, check_kinds, model_file
+from onnx_unipts.bounds import free_recipe
 from onnx_unipts.calibration import rereadable
 from onnx_unipts.call_text import call_text
 from onnx_unipts.export import default_output, model_stem
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.output_file import check_apart, check_output_file
-from onnx_unipts.patterns import require_free_sparsity
 from onnx_unipts.progress import Once, Progress, Quiet
 from onnx_unipts.report.comparison import comparison_document, comparison_page
 from onnx_unipts.report.runs import write_page
@@ -53,7 +53,7 @@ def sweep(
     command = command or call_text(sweep, locals())
     check_kinds(locals())
     sparsities = _checked(sparsities)
-    require_free_sparsity(pattern_of(**options), "the sweep")
+    free_recipe("the sweep", **options)
     options |= {key: rereadable(options.get(key)) for key in ("data", "eval_data")}
     model = model_file(model)
     progress = Once(progress or Quiet())
@@ -65,15 +65,26 @@ def sweep(
         {"page of the sweep": page, "recipe to save": options.get("save_recipe")},
         {"data": options.get("data"), "evaluation data": options.get("eval_data")},
     )
+    runs: list[dict[str, Any]] = [
+        {
+            "sparsity": sparsity,
+            "output": output.with_name(f"{stem}-{sparsity:g}{output.name[len(stem) :]}"),
+            "run_dir": None if run_dir is None else Path(run_dir) / f"{sparsity:g}.run",
+            "report": None if report is None else Path(report) / f"{sparsity:g}",
+        }
+        for sparsity in sparsities
+    ]
+    if not options.get("dry_run"):
+        # Before the first is trained: what is wrong with another one shows here.
+        for run in runs[1:]:
+            planned = {**options, **run, "dry_run": True, "save_recipe": None}
+            compress(model, command=command, **planned)
     results: list[Result] = []
-    for number, sparsity in enumerate(sparsities, 1):
-        progress.message(f"sparsity {sparsity:g}, {number} of {len(sparsities)}")
-        written = output.with_name(f"{stem}-{sparsity:g}{output.name[len(stem) :]}")
-        held = None if run_dir is None else Path(run_dir) / f"{sparsity:g}.run"
-        shown = None if report is None else Path(report) / f"{sparsity:g}"
+    for number, run in enumerate(runs, 1):
+        progress.message(f"sparsity {run['sparsity']:g}, {number} of {len(runs)}")
         result = compress(
-            model, sparsity=sparsity, output=written, run_dir=held, report=shown, command=command,
-            progress=progress, prepared_by=results[0].run_dir if results else None, **options,
+            model, command=command, progress=progress,
+            prepared_by=results[0].run_dir if results else None, **run, **options,
         )  # fmt: skip
         results.append(result)
     reports = {f"{s:g}": r.report for s, r in zip(sparsities, results, strict=True)}

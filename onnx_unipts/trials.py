@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from onnx_unipts.api import Result, compress, pattern_of
+from onnx_unipts.api import Result, compress
 from onnx_unipts.approach import next_density, next_sparsity
 from onnx_unipts.arguments import ModelPath, check_kinds, model_file
-from onnx_unipts.bounds import Bounds, bounds_of
+from onnx_unipts.bounds import Bounds, bounds_of, free_recipe
 from onnx_unipts.calibration import rereadable
 from onnx_unipts.call_text import call_text
 from onnx_unipts.export import default_output, default_run_directory, required_operators
@@ -26,9 +25,7 @@ from onnx_unipts.output_file import (
     check_output_directory,
     check_output_file,
 )
-from onnx_unipts.patterns import require_free_sparsity
 from onnx_unipts.progress import Once, Progress, Quiet
-from onnx_unipts.recipe import Recipe, load_recipe
 from onnx_unipts.report.files import describe_file
 from onnx_unipts.report.runs import FIGURES, REPORT, copy_report, write_report_page
 from onnx_unipts.run_directory import RunDirectory
@@ -75,7 +72,7 @@ def compress_to(
     if not isinstance(target, str | Goal):
         raise UsageError(f"target is {target!r}; allowed: text such as drop=1% or size=2MB")
     goal = parse_goal(target) if isinstance(target, str) else target
-    require_free_sparsity(pattern_of(**options), "the target")
+    recipe = free_recipe("the target", **options)
     if options.get("format") == "dense" and goal.kind == "size":
         raise UsageError(
             "target size: the format dense stores zeros, so that its files keep their size; give "
@@ -101,7 +98,7 @@ def compress_to(
     )
     # Before the run directory is cleared: what is wrong with model, data or settings shows here.
     unsaved = {key: value for key, value in options.items() if key != "save_recipe"}
-    bounds = bounds_of(Path(model), _recipe_of(**options))
+    bounds = bounds_of(Path(model), recipe)
     options["sparsity"] = bounds.first(options.get("sparsity") or FIRST_SPARSITY)
     planned = {**unsaved, "sparsity": options["sparsity"], "run_dir": directory, "dry_run": True}
     compress(model, output=output, command=command, progress=Quiet(), **planned)
@@ -283,15 +280,6 @@ class _Search:
             command=self._command,
             **{"progress": self._progress, **options},
         )
-
-
-def _recipe_of(
-    recipe: str | os.PathLike[str] | Recipe = "unipts",
-    settings: Mapping[str, Any] | None = None,
-    **_: Any,
-) -> Recipe:
-    """Return the recipe that a call of `compress` with these arguments follows."""
-    return load_recipe(recipe).with_settings(settings or {})
 
 
 def _copy_model(source: Path | None, output: Path) -> None:

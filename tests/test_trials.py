@@ -271,3 +271,25 @@ def test_prescribed_layers_that_leave_nothing_to_search_are_refused(tmp_path: Pa
     settings = {**UNTRAINED, "layer_sparsity": {"w": 0.5}}
     with pytest.raises(UsageError, match=r"make the sparsity 0\.5000, and leave none to search"):
         onnx_unipts.compress_to(saved(classifier(), tmp_path), "drop=1%", settings=settings)
+
+
+def test_a_sweep_looks_at_every_sparsity_first(tmp_path: Path):
+    path = saved(classifier(), tmp_path)
+    settings = {**UNTRAINED, "layer_sparsity": {"w2": 0.5}}
+    with pytest.raises(UsageError, match=r"sparsity 0\.8 cannot be met"):
+        onnx_unipts.sweep(
+            path, [0.5, 0.8], data={"x": images()}, settings=settings, save_recipe=tmp_path / "r"
+        )
+    assert [each.name for each in tmp_path.iterdir()] == ["m.onnx"]
+
+
+@pytest.mark.parametrize("option", [("--target", "drop=1%"), ("--sweep", "0.5,0.8")])
+def test_an_allocation_in_a_file_is_for_one_sparsity(tmp_path: Path, option: tuple[str, str]):
+    file = tmp_path / "allocation.json"
+    file.write_text("{}", encoding="utf-8")
+    result = call("-o", tmp_path / "small.onnx", *option, "--allocation", file)
+    assert result.exit_code == 2
+    assert f"the allocation {file} is for one sparsity; leave the {option[0][2:]}" in result.stderr
+    assert list(tmp_path.iterdir()) == [file]
+    misspelt = call("-o", tmp_path / "small.onnx", *option, "--allocation", "lampp")
+    assert "unknown allocation 'lampp' (did you mean lamp?)" in misspelt.stderr
