@@ -73,7 +73,7 @@ from onnx_unipts.run_directory import RunDirectory, check_own
 from onnx_unipts.targets import choose_targets
 from onnx_unipts.training.ort import file_session
 
-__all__ = ["Result", "compress", "evaluate", "inspect", "search"]
+__all__ = ["Result", "compress", "evaluate", "inspect", "search", "write_recipe"]
 
 # What the preparation does not depend on.
 NOT_OF_PREPARATION = ("sparsity", "recipe.sparsity")
@@ -153,7 +153,7 @@ def compress(
         job.warn(warning)
     check_quantizable(job)
     if save_recipe is not None:
-        _save_recipe(job.recipe, Path(save_recipe))
+        write_recipe(job.recipe, save_recipe)
     if report is not None:
         check_output_directory(report, "report")
     if dry_run:
@@ -384,8 +384,9 @@ def _opened(job: Job, directory: Path, resume: bool) -> RunDirectory:
     return run
 
 
-def _save_recipe(recipe: Recipe, path: Path) -> None:
-    check_output_file(path, "--save-recipe")
+def write_recipe(recipe: Recipe, path: ModelPath) -> None:
+    """Write ``recipe`` with all its settings to ``path``; raises as `writing` does."""
+    path = check_output_file(path, "--save-recipe")
     with writing(path), atomic_path(path) as temporary:
         temporary.write_text(recipe.to_yaml(), encoding="utf-8")
 

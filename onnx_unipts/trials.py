@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from onnx_unipts.api import Result, compress
+from onnx_unipts.api import Result, compress, write_recipe
 from onnx_unipts.approach import next_density, next_sparsity
 from onnx_unipts.arguments import ModelPath, check_kinds, model_file
 from onnx_unipts.bounds import Bounds, bounds_of, free_recipe
@@ -26,6 +26,7 @@ from onnx_unipts.output_file import (
     check_output_file,
 )
 from onnx_unipts.progress import Once, Progress, Quiet
+from onnx_unipts.recipe import Recipe
 from onnx_unipts.report.files import describe_file
 from onnx_unipts.report.runs import FIGURES, REPORT, copy_report, write_report_page
 from onnx_unipts.run_directory import RunDirectory
@@ -64,11 +65,11 @@ def compress_to(
     report the run's, with a further key ``goal``: ``kind``, ``limit``, ``sparsity``, ``reached``
     and all ``trials``. With ``resume`` finished trials are taken over.
 
-    The further arguments are those of `onnx_unipts.compress`. Raises `TargetMissedError` if no
-    trial reaches the target.
+    The further arguments are those of `onnx_unipts.compress`; the recipe that is saved is that of
+    the best trial. Raises `TargetMissedError` if no trial reaches the target.
     """
     command = command or call_text(compress_to, locals())
-    check_kinds(locals())
+    check_kinds({**locals(), **options})
     if not isinstance(target, str | Goal):
         raise UsageError(f"target is {target!r}; allowed: text such as drop=1% or size=2MB")
     goal = parse_goal(target) if isinstance(target, str) else target
@@ -78,6 +79,7 @@ def compress_to(
             "target size: the format dense stores zeros, so that its files keep their size; give "
             "another --format, or --target zipped=..."
         )
+    save_recipe = options.pop("save_recipe", None)
     options |= {key: rereadable(options.get(key)) for key in ("data", "eval_data")}
     if options.pop("dry_run", False):
         raise UsageError("--dry-run shows one sparsity; give --sparsity instead of --target")
@@ -85,22 +87,19 @@ def compress_to(
     progress = Once(progress or Quiet())
     output = Path(output) if output is not None else default_output(model, options.get("format"))
     check_output_file(output, "--output", model)
+    if save_recipe is not None:
+        check_output_file(save_recipe, "--save-recipe", model)
     if report is not None:
         check_output_directory(report, "report")
     directory = Path(run_dir) if run_dir is not None else default_run_directory(output)
     check_apart(
-        {
-            "output": output,
-            "recipe to save": options.get("save_recipe"),
-            "run directory": directory,
-        },
+        {"output": output, "recipe to save": save_recipe, "run directory": directory},
         {"data": options.get("data"), "evaluation data": options.get("eval_data")},
     )
     # Before the run directory is cleared: what is wrong with model, data or settings shows here.
-    unsaved = {key: value for key, value in options.items() if key != "save_recipe"}
     bounds = bounds_of(Path(model), recipe)
     options["sparsity"] = bounds.first(options.get("sparsity") or FIRST_SPARSITY)
-    planned = {**unsaved, "sparsity": options["sparsity"], "run_dir": directory, "dry_run": True}
+    planned = {**options, "run_dir": directory, "dry_run": True}
     compress(model, output=output, command=command, progress=Quiet(), **planned)
     warnings = []
     if goal.kind == "drop" and options.get("eval_data") is None:
@@ -128,6 +127,8 @@ def compress_to(
         run.write_json(REPORT, document)
         _copy(written.run_dir / FIGURES, directory / FIGURES)
         write_report_page(directory)
+    if save_recipe is not None:
+        write_recipe(Recipe.model_validate(document["recipe"]), save_recipe)
     if report is not None:
         copy_report(directory, report)
     progress.message(
@@ -267,7 +268,7 @@ class _Search:
             "training.epochs": 0,
             "allocation.method": "lamp",
         }
-        options = {**self._options, "settings": settings, "save_recipe": None, "resume": False}
+        options = {**self._options, "settings": settings, "resume": False}
         result = self._compress(sparsity, "estimate", {**options, "progress": Quiet()})
         return self._goal.measure(result.report)
 

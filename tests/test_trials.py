@@ -13,6 +13,7 @@ from compression import UNTRAINED
 from small_networks import classifier, images, saved
 
 import onnx_unipts
+from onnx_unipts import trials
 from onnx_unipts.approach import next_density, next_sparsity
 from onnx_unipts.bounds import HIGHEST_SPARSITY, Bounds
 from onnx_unipts.cli import main
@@ -20,6 +21,7 @@ from onnx_unipts.goal import Goal, drop_of, parse_goal
 from onnx_unipts.graph.errors import TargetMissedError, UsageError
 from onnx_unipts.graph.model import load_model, read_tensors
 from onnx_unipts.graph.prunable import find_prunable
+from onnx_unipts.recipe import load_recipe
 
 pytestmark = pytest.mark.usefixtures("quick_simplification")
 
@@ -293,3 +295,27 @@ def test_an_allocation_in_a_file_is_for_one_sparsity(tmp_path: Path, option: tup
     assert list(tmp_path.iterdir()) == [file]
     misspelt = call("-o", tmp_path / "small.onnx", *option, "--allocation", "lampp")
     assert "unknown allocation 'lampp' (did you mean lamp?)" in misspelt.stderr
+
+
+def test_the_recipe_of_a_goal_is_that_of_its_best_trial(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(trials, "DROP_TRIALS", 2)
+    path, file = saved(classifier(), tmp_path), tmp_path / "r.yaml"
+    options: dict[str, Any] = {"data": {"x": images()}, "settings": UNTRAINED, "jobs": 1}
+    result = onnx_unipts.compress_to(path, "drop=30%", sparsity=0.95, save_recipe=file, **options)
+    goal = result.report["goal"]
+    assert [trial["sparsity"] for trial in goal["trials"]] == [0.95, 0.975]
+    assert load_recipe(file).sparsity == goal["sparsity"] == 0.95
+    with pytest.raises(UsageError, match=r"--save-recipe .* is the model itself"):
+        onnx_unipts.compress_to(path, "drop=30%", save_recipe=path, **options)
+
+
+def test_the_recipe_of_a_sweep_has_no_sparsity(tmp_path: Path):
+    path, file = saved(classifier(), tmp_path), tmp_path / "r.yaml"
+    options: dict[str, Any] = {"data": {"x": images()}, "settings": UNTRAINED, "dry_run": True}
+    onnx_unipts.sweep(path, [0.5, 0.7], save_recipe=file, **options)
+    assert load_recipe(file).sparsity is None
+    assert load_recipe(file).training.epochs == 0
+    with pytest.raises(UsageError, match=r"--save-recipe .* is the model itself"):
+        onnx_unipts.sweep(path, [0.5, 0.7], save_recipe=path, **options)

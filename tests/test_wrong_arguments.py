@@ -47,6 +47,7 @@ MODEL = Path(__file__).parents[1] / "examples" / "digits" / "digits.onnx"
         (lambda: onnx_unipts.finetune(MODEL, allocation=1), "allocation is 1; allowed: a path"),  # type: ignore[arg-type]
         (lambda: onnx_unipts.unpack(MODEL, 1), "output is 1; allowed: a path"),  # type: ignore[arg-type]
         (lambda: onnx_unipts.sweep(MODEL, [0.5], report=1), "report is 1; allowed: a path"),  # type: ignore[arg-type]
+        (lambda: onnx_unipts.sweep(MODEL, [0.5], save_recipe=1), "save_recipe is 1; allowed: a"),
         (lambda: onnx_unipts.compress(MODEL, on_epoch=5), "on_epoch is 5; allowed: a function"),  # type: ignore[arg-type]
         (lambda: onnx_unipts.compress(MODEL, format=True), "format is True; allowed: text"),  # type: ignore[arg-type]
         (lambda: onnx_unipts.compress(MODEL, input_shapes={"x": "1,3"}), "input_shapes is {'x'"),  # type: ignore[dict-item]

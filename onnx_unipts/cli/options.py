@@ -300,7 +300,7 @@ writing_options = _group(
         "--save-recipe",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Write the recipe with all settings, for --recipe.",
+        help="Write the recipe with all settings, for --recipe; that of a --sweep has no sparsity.",
     ),
     _show(
         "--report",
