@@ -25,6 +25,7 @@ from onnx_unipts.output_file import (
     check_output_directory,
     check_output_file,
 )
+from onnx_unipts.patterns import parse_pattern
 from onnx_unipts.progress import Once, Progress, Quiet
 from onnx_unipts.recipe import Recipe
 from onnx_unipts.report.files import describe_file
@@ -74,7 +75,7 @@ def compress_to(
         raise UsageError(f"target is {target!r}; allowed: text such as drop=1% or size=2MB")
     goal = parse_goal(target) if isinstance(target, str) else target
     recipe = free_recipe("the target", **options)
-    if options.get("format") == "dense" and goal.kind == "size":
+    if goal.kind == "size" and not _can_shrink(recipe, options):
         raise UsageError(
             "target size: the format dense stores zeros, so that its files keep their size; give "
             "another --format, or --target zipped=..."
@@ -189,9 +190,8 @@ class _Search:
     def _bound_at(self, sparsity: float) -> str:
         """Say that a search could not go on from ``sparsity``, if it could not."""
         bounds, dropping = self._bounds, self._goal.kind == "drop"
-        if bounds.prescribed and sparsity == (bounds.lowest if dropping else bounds.highest):
-            end = "lowest" if dropping else "highest"
-            return f"; {sparsity:g} is the {end} with the layers as prescribed"
+        if bounds.reason and sparsity == (bounds.lowest if dropping else bounds.highest):
+            return f"; {sparsity:g} is the {'lowest' if dropping else 'highest'} {bounds.reason}"
         if not dropping and sparsity >= bounds.highest:
             return f"; {bounds.highest:g} is the highest that is tried, --sparsity takes more"
         return ""
@@ -281,6 +281,12 @@ class _Search:
             command=self._command,
             **{"progress": self._progress, **options},
         )
+
+
+def _can_shrink(recipe: Recipe, options: Mapping[str, Any]) -> bool:
+    """Whether a file takes less space for zeros, for channels that go, or for integers."""
+    cut = recipe.eliminate_dead_channels or parse_pattern(recipe.pattern).whole_model
+    return bool(cut) or options.get("format") != "dense" or options.get("quantize") is not None
 
 
 def _copy_model(source: Path | None, output: Path) -> None:

@@ -15,7 +15,7 @@ from small_networks import classifier, images, saved
 import onnx_unipts
 from onnx_unipts import trials
 from onnx_unipts.approach import next_density, next_sparsity
-from onnx_unipts.bounds import HIGHEST_SPARSITY, Bounds
+from onnx_unipts.bounds import HIGHEST_SPARSITY, Bounds, bounds_of
 from onnx_unipts.cli import main
 from onnx_unipts.goal import Goal, drop_of, parse_goal
 from onnx_unipts.graph.errors import TargetMissedError, UsageError
@@ -201,6 +201,42 @@ def test_a_dense_file_has_no_smaller_size(tmp_path: Path):
     assert "--target zipped=" in result.stderr
 
 
+@pytest.mark.parametrize(
+    ("settings", "options", "target"),
+    [
+        ({"pattern": "channel"}, {}, "size=2kB"),
+        ({"eliminate_dead_channels": True}, {}, "size=3kB"),
+        ({}, {"quantize": "int8"}, "size=5kB"),
+    ],
+)
+def test_a_dense_file_that_loses_channels_or_bits_has_a_smaller_size(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    settings: dict[str, Any],
+    options: dict[str, Any],
+    target: str,
+):
+    monkeypatch.setattr(trials, "SIZE_ESTIMATES", 1)
+    path = saved(classifier(), tmp_path)
+    options |= {"data": {"x": images()}, "settings": UNTRAINED | settings, "format": "dense"}
+    result = onnx_unipts.compress_to(path, target, sparsity=0.95, **options)
+    goal = result.report["goal"]
+    assert goal["limit"] / 5 < goal["reached"] <= goal["limit"]
+
+
+def test_no_more_channels_are_removed_than_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(trials, "SIZE_ESTIMATES", 1)
+    path = saved(classifier(), tmp_path)
+    settings = {**UNTRAINED, "pattern": "channel"}
+    # Two spaces of 8 channels: 1 of each leaves 3 * 9 + 9 + 4 of 824 weights.
+    assert bounds_of(path, load_recipe("unipts").with_settings(settings)).highest == 0.951
+    told = r"0\.951 is the highest that removing channels reaches"
+    with pytest.raises(TargetMissedError, match=told):
+        onnx_unipts.compress_to(
+            path, "size=100B", sparsity=0.96, data={"x": images()}, settings=settings
+        )
+
+
 def test_a_sweep_makes_every_model_and_a_page(tmp_path: Path):
     result = call("-o", tmp_path / "small.onnx", "--sweep", "0.5,0.8", "--json")
     assert result.exit_code == 0, result.output
@@ -253,7 +289,9 @@ def test_a_size_below_that_of_the_highest_sparsity_says_what_was_tried(tmp_path:
     ],
 )
 def test_densities_that_prescribed_layers_allow(drops: dict[float, float], following: float | None):
-    density = next_density(drops, Goal("drop", 0.01), Bounds(0.35, 0.65, prescribed=True))
+    density = next_density(
+        drops, Goal("drop", 0.01), Bounds(0.35, 0.65, "with the layers as prescribed")
+    )
     assert density == (following if following is None else pytest.approx(following))
 
 

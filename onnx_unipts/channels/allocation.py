@@ -9,7 +9,7 @@ import numpy as np
 from onnx_unipts.channels.groups import Channels
 from onnx_unipts.graph.errors import UsageError
 
-__all__ = ["alive_channels", "fitted"]
+__all__ = ["alive_channels", "fewest_left", "fitted"]
 
 ROUNDS = 40
 # How often multiples of channels may be halved where the target is out of reach otherwise.
@@ -64,10 +64,9 @@ def _scaled(channels: Channels, shares: Mapping[str, float], sparsity: float) ->
         (fits, finer) for fits in (fast, small) for finer in range(FINEST) if fits(at(low, finer))
     ]
     if not possible:
-        least, _ = channels.left(_any_alive(channels, at(low, FINEST)))
         raise UsageError(
-            f"sparsity {sparsity:g} cannot be reached by removing channels: {least:.1%} would be "
-            "left with the fewest; use a lower --sparsity"
+            f"sparsity {sparsity:g} cannot be reached by removing channels: "
+            f"{fewest_left(channels):.1%} would be left with the fewest; use a lower --sparsity"
         )
     fits, finer = possible[0]
     for _ in range(ROUNDS):
@@ -92,6 +91,12 @@ def alive_channels(channels: Channels, counts: Mapping[str, int], scores: np.nda
         best = np.argsort(-scores[space.members], kind="stable")[: counts[space.name]]
         alive[space.members[best]] = True
     return alive
+
+
+def fewest_left(channels: Channels) -> float:
+    """Return the share of weights that is left where each space keeps the fewest channels."""
+    counts = {space.name: space.rounded(0, FINEST - 1) for space in channels.spaces}
+    return channels.left(_any_alive(channels, counts))[0]
 
 
 def _any_alive(channels: Channels, counts: Mapping[str, int]) -> np.ndarray:
