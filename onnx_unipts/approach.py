@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from onnx_unipts.bounds import Bounds
 from onnx_unipts.goal import Goal
 
-__all__ = ["CLOSE_DENSITIES", "next_density", "next_sparsity"]
+__all__ = ["CLOSE_DENSITIES", "SIZE_MARGIN", "corrected_sparsity", "next_density", "next_sparsity"]
 
 # A search for the highest sparsity ends where the densities it has between are as close as this.
 CLOSE_DENSITIES = 1.1
 # Densities of trials are the same up to this factor.
 SAME_DENSITY = 1.0001
+# An estimate of a size may be off by this share before the trial that counts.
+SIZE_MARGIN = 0.01
 EVERYWHERE = Bounds()
 
 
@@ -57,3 +59,25 @@ def next_sparsity(known: Mapping[float, float], limit: float, bounds: Bounds = E
         (s1, b1), (s2, b2) = sorted(known.items(), key=lambda item: abs(item[1] - limit))[:2]
         following = s1 if b1 == b2 else s1 + (s2 - s1) * (limit - b1) / (b2 - b1)
     return round(bounds.within(following), 3)
+
+
+def corrected_sparsity(
+    sizes: Mapping[float, float], goal: Goal, bounds: Bounds = EVERYWHERE
+) -> float | None:
+    """Return the sparsity to try next, None where the lowest that makes the file small is known.
+
+    ``sizes`` are those of trials, by sparsity; a single one is taken for a multiple of the density.
+    What a lower sparsity gains has to be worth its trial: densities apart by `CLOSE_DENSITIES`.
+    """
+    limit = goal.limit * (1 - SIZE_MARGIN)
+    small = min((s for s, size in sizes.items() if goal.reached_by(size)), default=None)
+    large = max((s for s in sizes if small is None or s < small), default=0.0)
+    if len(sizes) == 1:
+        ((sparsity, size),) = sizes.items()
+        following = round(bounds.within(1 - (1 - sparsity) * limit / size), 4)
+    else:
+        following = next_sparsity(sizes, limit, bounds)
+    if following <= large:
+        return None
+    worth = small is None or 1 - following > (1 - small) * CLOSE_DENSITIES
+    return following if worth else None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_unipts.api import Result, compress, write_recipe
-from onnx_unipts.approach import next_density, next_sparsity
+from onnx_unipts.approach import SIZE_MARGIN, corrected_sparsity, next_density, next_sparsity
 from onnx_unipts.arguments import ModelPath, check_kinds, model_file
 from onnx_unipts.bounds import Bounds, bounds_of, free_recipe
 from onnx_unipts.calibration import rereadable
@@ -39,8 +39,6 @@ FIRST_SPARSITY = 0.9
 SIZE_ESTIMATES = 6
 SIZE_TRIALS = 3
 FINEST_STEP = 0.001
-# An estimate of a size may be off by this share before the trial that counts.
-SIZE_MARGIN = 0.01
 TRAINED_ON = (
     "the drop is measured on the calibration data, on which the model was trained; on other data "
     "it is larger: give some of it as --eval-data"
@@ -226,7 +224,17 @@ class _Search:
             density = next_density(drops, self._goal, self._bounds)
 
     def _approach_size(self) -> None:
-        """Find the sparsity by runs without training, then make the trials that count."""
+        """Find the lowest sparsity that makes the file small enough, from an estimate on."""
+        sizes: dict[float, float] = {}
+        sparsity: float | None = self._estimated()
+        for _ in range(SIZE_TRIALS):
+            if sparsity is None:
+                break
+            sizes[sparsity] = self._trial(sparsity)
+            sparsity = corrected_sparsity(sizes, self._goal, self._bounds)
+
+    def _estimated(self) -> float:
+        """Return the sparsity that runs without training find for a size."""
         limit = self._goal.limit * (1 - SIZE_MARGIN)
         known: dict[float, float] = {}
         sparsity = self._first
@@ -241,13 +249,7 @@ class _Search:
             if following in known or following > self._bounds.highest:
                 break
             sparsity = following
-        sparsity = min((s for s, size in known.items() if size <= limit), default=sparsity)
-        for _ in range(SIZE_TRIALS):
-            size = self._trial(sparsity)
-            if self._goal.reached_by(size) or sparsity >= self._bounds.highest:
-                break
-            density = (1 - sparsity) * self._goal.limit / size * (1 - SIZE_MARGIN)
-            sparsity = round(self._bounds.within(1 - density), 4)
+        return min((s for s, size in known.items() if size <= limit), default=sparsity)
 
     def _trial(self, sparsity: float) -> float:
         self._progress.message(f"trial {len(self.trials) + 1}: sparsity {sparsity:g}")

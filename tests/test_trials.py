@@ -14,7 +14,7 @@ from small_networks import classifier, images, saved
 
 import onnx_unipts
 from onnx_unipts import trials
-from onnx_unipts.approach import next_density, next_sparsity
+from onnx_unipts.approach import corrected_sparsity, next_density, next_sparsity
 from onnx_unipts.bounds import HIGHEST_SPARSITY, Bounds, bounds_of
 from onnx_unipts.cli import main
 from onnx_unipts.goal import Goal, drop_of, parse_goal
@@ -164,6 +164,39 @@ def test_densities_that_are_tried(drops: dict[float, float], following: float | 
 )
 def test_sparsities_that_are_tried_for_a_size(sizes: dict[float, float], following: float):
     assert next_sparsity(sizes, 1e6) == following
+
+
+@pytest.mark.parametrize(
+    ("sizes", "following"),
+    [
+        ({0.9: 990e3}, None),  # as large as may be
+        ({0.9: 0.95e6}, None),  # hardly worth another trial
+        ({0.9: 0.5e6}, 0.802),  # twice the weights have room
+        ({0.9: 1.1e6}, 0.91),  # too large: fewer weights
+        ({0.9: 0.5e6, 0.8: 1.1e6}, 0.818),  # on the line through both
+        ({0.9: 0.5e6, 0.8: 0.7e6}, 0.655),
+        ({0.9: 1.2e6, 0.92: 1.1e6}, 0.942),
+        ({0.9: 0.98e6, 0.895: 1.1e6}, None),
+        ({0.995: 2e6}, None),  # as sparse as is tried
+    ],
+)
+def test_sparsities_that_are_tried_behind_a_trial_for_a_size(
+    sizes: dict[float, float], following: float | None
+):
+    assert corrected_sparsity(sizes, Goal("size", 1e6)) == following
+
+
+def test_a_file_that_came_out_smaller_than_asked_is_made_less_sparse(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(trials, "SIZE_ESTIMATES", 1)
+    monkeypatch.setattr(trials, "SIZE_TRIALS", 2)
+    path = saved(classifier(), tmp_path)
+    options = {"data": {"x": images()}, "settings": UNTRAINED | {"pattern": "channel"}}
+    goal = onnx_unipts.compress_to(path, "size=2kB", **options).report["goal"]
+    first, second = goal["trials"]
+    assert first["measured"] < second["measured"] == goal["reached"] <= 2000
+    assert first["sparsity"] > second["sparsity"] == goal["sparsity"]
 
 
 def test_a_drop_on_calibration_data_is_warned_of(tmp_path: Path):
