@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.report.text import measured_text, size_text
+from onnx_unipts.targets import Target
 
 __all__ = ["Goal", "drop_of", "parse_goal"]
 
@@ -16,6 +17,10 @@ Kind = Literal["size", "zipped", "drop"]
 
 UNITS = {"": 1, "b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 UNITS |= {"kib": 2**10, "mib": 2**20, "gib": 2**30}
+NO_CLASSES = (
+    "target drop needs class scores among the model's outputs, to tell agreement or accuracy; give "
+    "--sparsity"
+)
 ALLOWED = "give size=2MB, zipped=500kB or drop=1%"
 
 
@@ -34,6 +39,11 @@ class Goal:
         if self.kind == "drop":
             return f"drop of at most {100 * self.limit:g} %"
         return f"{'file' if self.kind == 'size' else 'zipped file'} of {size_text(int(self.limit))}"
+
+    def require_measurable(self, targets: Sequence[Target]) -> None:
+        """Raise `UsageError` where what is compared of a model, ``targets``, tells no drop."""
+        if self.kind == "drop" and all(target.kind != "classes" for target in targets):
+            raise UsageError(NO_CLASSES)
 
     def measure(self, report: Mapping[str, Any]) -> float:
         """Return what the run of ``report`` reached, in the unit of the limit."""
@@ -70,10 +80,7 @@ def drop_of(report: Mapping[str, Any]) -> float:
         return float(accuracy["dense"] - accuracy["after_recovery"])
     after = (report.get("fidelity") or {}).get("after_recovery") or {}
     if after.get("agreement") is None:
-        raise UsageError(
-            "target drop needs class scores among the model's outputs, to tell agreement or "
-            "accuracy; give --sparsity"
-        )
+        raise UsageError(NO_CLASSES)
     return 1.0 - float(after["agreement"])
 
 

@@ -31,6 +31,7 @@ from onnx_unipts.recipe import Recipe
 from onnx_unipts.report.files import describe_file
 from onnx_unipts.report.runs import FIGURES, REPORT, copy_report, write_report_page
 from onnx_unipts.run_directory import RunDirectory
+from onnx_unipts.targets import choose_targets
 
 __all__ = ["compress_to"]
 
@@ -100,6 +101,7 @@ def compress_to(
     options["sparsity"] = bounds.first(options.get("sparsity") or FIRST_SPARSITY)
     planned = {**options, "run_dir": directory, "dry_run": True}
     compress(model, output=output, command=command, progress=Quiet(), **planned)
+    goal.require_measurable(choose_targets(load_model(model), recipe.training.losses))
     warnings = []
     if goal.kind == "drop" and options.get("eval_data") is None:
         warnings = [TRAINED_ON]

@@ -81,6 +81,14 @@ def test_a_drop_is_of_agreement_where_there_is_no_accuracy():
         drop_of({"accuracy": None, "fidelity": {"after_recovery": {"agreement": None}}})
 
 
+def test_a_drop_of_what_is_no_class_score_is_refused_before_any_trial(tmp_path: Path):
+    path = saved(classifier(), tmp_path)
+    settings = {**UNTRAINED, "training.losses": {"y": "mse"}}
+    with pytest.raises(UsageError, match="target drop needs class scores"):
+        onnx_unipts.compress_to(path, "drop=1%", data={"x": images()}, settings=settings)
+    assert [each.name for each in tmp_path.iterdir()] == ["m.onnx"]
+
+
 def test_the_highest_sparsity_that_keeps_the_drop_is_found(tmp_path: Path):
     output = tmp_path / "small.onnx"
     result = onnx_unipts.compress_to(
