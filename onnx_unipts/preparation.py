@@ -211,7 +211,8 @@ def _check_whole_model(recipe: Recipe, pattern: Pattern) -> None:
     method, possible = recipe.allocation.method, whole_model_allocators()
     if method not in (AUTO, *possible):
         one_by_one = method in ALLOCATORS
-        why = "it masks layers one by one" if one_by_one else "a file says nothing of channels"
+        untold = "a file says nothing of channels; go on from a search with compress --resume"
+        why = "it masks layers one by one" if one_by_one else untold
         raise UsageError(
             f"allocation {method}: {why}; with the pattern {pattern.name} give one of "
             f"{', '.join(possible)}"

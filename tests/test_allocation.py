@@ -540,7 +540,10 @@ def test_what_is_achieved_is_counted_and_not_what_was_asked_for():
         ),
         ('{"layers": [{"name": "a", "kept": 11}]}', "'a' keeps 11 of 10"),
         ('{"layers": [{"name": "a", "kept": -1}]}', "'a' keeps -1 of 10"),
-        ('{"layers": [{"name": "a", "kept": 6}]}', "keeps 6 weights .* sparsity 0.5 is 5 of 10"),
+        (
+            '{"layers": [{"name": "a", "kept": 6}]}',
+            "keeps 6 .*, 1 too many: sparsity 0.5 keeps 5 of 10",
+        ),
     ],
 )
 def test_a_wrong_allocation_file_is_named(tmp_path: Path, content: str, message: str):

@@ -74,3 +74,30 @@ def test_reports_go_to_a_directory_for_each_sparsity_and_to_no_file(tmp_path: Pa
     assert json.loads((tmp_path / "goal" / "report.json").read_text()) == goal.report
     with pytest.raises(UsageError, match=r"m\.onnx is a file; give the name of a directory"):
         onnx_unipts.compress(path, sparsity=0.5, report=path, **options)
+
+
+def test_a_search_of_channels_is_gone_on_with_by_compress(tmp_path: Path):
+    path = saved(classifier(), tmp_path)
+    np.savez(tmp_path / "x.npz", x=images())
+    data = ["--data", str(tmp_path / "x.npz"), "--pattern", "channel", "--epochs", "0", "-q"]
+    chosen = ["--sparsity", "0.5", "--allocation", "lamp"]
+    found = CliRunner().invoke(main, ["search", str(path), *data, *chosen])
+    assert found.exit_code == 0, found.stderr
+    tuned = CliRunner().invoke(main, ["finetune", str(path), *data])
+    assert tuned.exit_code == 2
+    assert "a file says nothing of channels; go on from a search with compress -" in tuned.stderr
+    gone_on = CliRunner().invoke(main, ["compress", str(path), *data, *chosen, "--resume"])
+    assert gone_on.exit_code == 0, gone_on.stderr
+
+
+@pytest.mark.parametrize(("change", "amiss"), [(-3, "3 too few"), (3, "3 too many")])
+def test_an_allocation_of_other_weights_than_its_sparsity_is_refused(
+    tmp_path: Path, change: int, amiss: str
+):
+    path, file = saved(classifier(), tmp_path), tmp_path / "allocation.json"
+    kept = {"w1": 70 + change, "w2": 70, "w3": 25}
+    layers = [{"name": name, "kept": count} for name, count in kept.items()]
+    file.write_text(json.dumps({"target": 0.8, "layers": layers}), encoding="utf-8")
+    told = rf"keeps {165 + change} weights in all, {amiss}: sparsity 0\.8 keeps 165 of 824"
+    with pytest.raises(UsageError, match=told):
+        onnx_unipts.finetune(path, allocation=file, data={"x": images()}, settings=QUICK)

@@ -96,7 +96,10 @@ def test_fitness_by_accuracy_needs_labels(tmp_path: Path):
     ("settings", "message"),
     [
         (SEARCHED | {"allocation.search.fitness": "accuracy"}, "needs labelled calibration data"),
-        (QUICK | {"allocation.method": "{run}/allocation.json"}, "give the file's own --sparsity"),
+        (
+            QUICK | {"allocation.method": "{run}/allocation.json"},
+            "247 too many: sparsity 0.8",
+        ),
     ],
 )
 def test_a_run_that_is_refused_leaves_the_one_before(

@@ -151,9 +151,11 @@ def read_allocation(path: str, problem: Problem) -> Kept:
     pattern = problem.masking.pattern
     total, whole = sum(kept.values()), _rounded(problem, kept)
     if not 0 <= problem.total - total < pattern.step:
+        amiss = f"{abs(total - problem.total)} too {'many' if total > problem.total else 'few'}"
         raise UsageError(
-            f"{path}: keeps {total} weights in all, but sparsity {problem.sparsity:g} is "
-            f"{problem.total} of {sum(problem.counts.values())}; give the file's own --sparsity"
+            f"{path}: keeps {total} weights in all, {amiss}: sparsity {problem.sparsity:g} keeps "
+            f"{problem.total} of {sum(problem.counts.values())}; change what layers keep, or give "
+            "another --sparsity"
         )
     for name, count in kept.items():
         if whole[name] != count:
