@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import copy
 import html
 import json
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +19,13 @@ from click.testing import CliRunner
 
 from onnx_unipts.cli import main
 from onnx_unipts.graph.errors import UsageError
-from onnx_unipts.report.comparison import compare_runs
+from onnx_unipts.report.comparison import compare_runs, comparison_document
 from onnx_unipts.report.figures import output_samples, weight_histograms
 from onnx_unipts.report.html import report_page
+from onnx_unipts.report.keys import missing_key
 from onnx_unipts.report.plots import Line, line_plot, smoothed, ticks
 from onnx_unipts.report.runs import read_report
+from onnx_unipts.report.summary import report_tables
 from onnx_unipts.targets import Target
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "digits"
@@ -206,6 +211,42 @@ def test_a_directory_without_a_finished_run_is_refused(tmp_path: Path):
     (tmp_path / "report.json").write_text("{", encoding="utf-8")
     with pytest.raises(UsageError, match="is damaged"):
         read_report(tmp_path)
+
+
+def test_a_report_that_lost_a_key_is_damaged_and_all_others_are_shown(
+    runs: list[Path], tmp_path: Path
+):
+    report = read_report(runs[0])
+    lost = copy.deepcopy(report)
+    del lost["sparsity"]["per_layer"][1]["zeros"]
+    (tmp_path / "report.json").write_text(json.dumps(lost), encoding="utf-8")
+    for words in (("report", tmp_path), ("compare", runs[1], tmp_path)):
+        result = CliRunner().invoke(main, [str(word) for word in words])
+        assert result.exit_code == 2
+        (line,) = result.stderr.splitlines()
+        assert "report.json is damaged (no sparsity.per_layer.zeros); run compress once" in line
+    for path in paths_in(report):
+        less = copy.deepcopy(report)
+        del reached(less, path[:-1])[path[-1]]
+        if not missing_key(less):
+            assert list(report_tables(less))
+            assert comparison_document({"a": less, "b": report})
+
+
+def paths_in(document: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield the way to every key of ``document``, in lists to those of the first entry."""
+    for key, value in document.items():
+        yield (key,)
+        if isinstance(value, dict):
+            yield from ((key, *rest) for rest in paths_in(value))
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            yield from ((key, 0, *rest) for rest in paths_in(value[0]))
+
+
+def reached(document: Any, path: tuple[Any, ...]) -> Any:
+    for key in path:
+        document = document[key]
+    return document
 
 
 def test_histograms_count_every_weight_once():

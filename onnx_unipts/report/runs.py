@@ -10,6 +10,7 @@ from typing import Any
 
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.output_file import atomic_path, writing
+from onnx_unipts.report.keys import missing_key
 
 __all__ = [
     "FIGURES",
@@ -28,10 +29,15 @@ PAGE = "report.html"
 
 
 def read_report(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return the ``report.json`` of a finished run. Raises `UsageError` if there is none."""
+    """Return the ``report.json`` of a finished run.
+
+    Raises `UsageError` if there is none, or if it is damaged.
+    """
     path = Path(run_dir)
     report = _read(path / REPORT)
     if report is not None:
+        if key := missing_key(report):
+            raise UsageError(f"{path / REPORT} is damaged (no {key}); run compress once more")
         return report
     if not path.is_dir():
         raise UsageError(f"{path} is not a directory; give the run directory of a compression")
