@@ -24,6 +24,7 @@ from onnx_unipts.output_file import (
     check_apart,
     check_output_directory,
     check_output_file,
+    trial_of,
 )
 from onnx_unipts.patterns import parse_pattern
 from onnx_unipts.progress import Once, Progress, Quiet
@@ -114,13 +115,15 @@ def compress_to(
         search.run()
     best = search.best()
     written = search.result(best)
+    assert written.output is not None
+    _check_renamed(written.output, output, goal)
     _copy_model(written.output, output)
     document = {
         **written.report,
         "output": describe_file(output, data_files(output)),
-        "goal": search.document(best),
         "warnings": [*written.report["warnings"], *warnings],
     }
+    document["goal"] = search.document(best, goal.measure(document))
     tried = sum(each["time"]["total_seconds"] for each in search.reports)
     took = max(time.monotonic() - began, tried)  # that of trials made before a resume, too
     document["time"] = {**document["time"], "total_seconds": took}
@@ -205,13 +208,13 @@ class _Search:
         """Return the result of the trial at ``sparsity``."""
         return self._results[sparsity]
 
-    def document(self, sparsity: float) -> dict[str, Any]:
-        """Return what the report says of the search."""
+    def document(self, sparsity: float, reached: float) -> dict[str, Any]:
+        """Return what the report says of the search, whose best trial was at ``sparsity``."""
         return {
             "kind": self._goal.kind,
             "limit": self._goal.limit,
             "sparsity": sparsity,
-            "reached": self._goal.measure(self._results[sparsity].report),
+            "reached": reached,
             "trials": self.trials,
         }
 
@@ -293,8 +296,24 @@ def _can_shrink(recipe: Recipe, options: Mapping[str, Any]) -> bool:
     return bool(cut) or options.get("format") != "dense" or options.get("quantize") is not None
 
 
-def _copy_model(source: Path | None, output: Path) -> None:
-    assert source is not None
+def _check_renamed(source: Path, output: Path, goal: Goal) -> None:
+    """Raise `TargetMissedError` where the model ``source`` is too large by the name ``output``.
+
+    Every tensor in a data file holds that file's name.
+    """
+    if goal.kind == "drop" or not data_files(source):
+        return
+    with trial_of(output) as trial:
+        _copy_model(source, trial)
+        size = goal.measure({"output": describe_file(trial, data_files(trial))})
+    if not goal.reached_by(size):
+        raise TargetMissedError(
+            f"target {goal}: missed by {size - goal.limit:g} bytes, as tensors hold the name of "
+            f"their data file; give a shorter name than {output.name}, or allow a larger file"
+        )
+
+
+def _copy_model(source: Path, output: Path) -> None:
     if data_files(source):
         save_model(load_model(source, unpacked=False), output)
     else:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from compression import UNTRAINED
+from compression import UNTRAINED, saved_externally
 from small_networks import classifier, images, saved
 
 import onnx_unipts
@@ -17,6 +18,7 @@ from onnx_unipts import trials
 from onnx_unipts.approach import corrected_sparsity, next_density, next_sparsity
 from onnx_unipts.bounds import HIGHEST_SPARSITY, Bounds, bounds_of
 from onnx_unipts.cli import main
+from onnx_unipts.external_data import data_files
 from onnx_unipts.goal import Goal, drop_of, parse_goal
 from onnx_unipts.graph.errors import TargetMissedError, UsageError
 from onnx_unipts.graph.model import load_model, read_tensors
@@ -197,7 +199,7 @@ def test_sparsities_that_are_tried_behind_a_trial_for_a_size(
 def test_a_file_that_came_out_smaller_than_asked_is_made_less_sparse(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(trials, "SIZE_ESTIMATES", 1)
+    monkeypatch.setattr(trials, "SIZE_ESTIMATES", 0)
     monkeypatch.setattr(trials, "SIZE_TRIALS", 2)
     path = saved(classifier(), tmp_path)
     options = {"data": {"x": images()}, "settings": UNTRAINED | {"pattern": "channel"}}
@@ -257,7 +259,7 @@ def test_a_dense_file_that_loses_channels_or_bits_has_a_smaller_size(
     options: dict[str, Any],
     target: str,
 ):
-    monkeypatch.setattr(trials, "SIZE_ESTIMATES", 1)
+    monkeypatch.setattr(trials, "SIZE_ESTIMATES", 0)
     path = saved(classifier(), tmp_path)
     options |= {"data": {"x": images()}, "settings": UNTRAINED | settings, "format": "dense"}
     result = onnx_unipts.compress_to(path, target, sparsity=0.95, **options)
@@ -266,7 +268,7 @@ def test_a_dense_file_that_loses_channels_or_bits_has_a_smaller_size(
 
 
 def test_no_more_channels_are_removed_than_can_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(trials, "SIZE_ESTIMATES", 1)
+    monkeypatch.setattr(trials, "SIZE_ESTIMATES", 0)
     path = saved(classifier(), tmp_path)
     settings = {**UNTRAINED, "pattern": "channel"}
     # Two spaces of 8 channels: 1 of each leaves 3 * 9 + 9 + 4 of 824 weights.
@@ -398,3 +400,22 @@ def test_the_recipe_of_a_sweep_has_no_sparsity(tmp_path: Path):
     assert load_recipe(file).training.epochs == 0
     with pytest.raises(UsageError, match=r"--save-recipe .* is the model itself"):
         onnx_unipts.sweep(path, [0.5, 0.7], save_recipe=path, **options)
+
+
+def test_a_size_is_that_of_the_written_file_with_its_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(trials, "SIZE_ESTIMATES", 0)
+    monkeypatch.setattr(trials, "SIZE_TRIALS", 1)
+    path, output = saved_externally(classifier(), tmp_path), tmp_path / "a-long-name.onnx"
+    options: dict[str, Any] = {"data": {"x": images()}, "settings": UNTRAINED, "output": output}
+    options["format"] = "dense"
+    result = onnx_unipts.compress_to(path, "zipped=1MB", **options)
+    (trial,) = result.report["goal"]["trials"]
+    size = sum(len(zlib.compress(file.read_bytes())) for file in (output, *data_files(output)))
+    assert trial["measured"] < size == result.report["goal"]["reached"]
+    before = output.read_bytes()
+    limit = Goal("zipped", trial["measured"])
+    with pytest.raises(TargetMissedError, match=r"give a shorter name than a-long-name\.onnx"):
+        onnx_unipts.compress_to(path, limit, run_dir=tmp_path / "again", **options)
+    assert output.read_bytes() == before
