@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,18 +115,8 @@ def compress_to(
         search.run()
     best = search.best()
     written = search.result(best)
-    assert written.output is not None
-    _check_renamed(written.output, output, goal)
-    _copy_model(written.output, output)
-    document = {
-        **written.report,
-        "output": describe_file(output, data_files(output)),
-        "warnings": [*written.report["warnings"], *warnings],
-    }
-    document["goal"] = search.document(best, goal.measure(document))
-    tried = sum(each["time"]["total_seconds"] for each in search.reports)
-    took = max(time.monotonic() - began, tried)  # that of trials made before a resume, too
-    document["time"] = {**document["time"], "total_seconds": took}
+    _write_model(written, output, goal)
+    document = search.document(best, output, warnings, time.monotonic() - began)
     with RunDirectory.open(directory, {"goal": [goal.kind, goal.limit]}, resume=True) as run:
         run.write_json(REPORT, document)
         _copy(written.run_dir / FIGURES, directory / FIGURES)
@@ -136,7 +126,7 @@ def compress_to(
     if report is not None:
         copy_report(directory, report)
     progress.message(
-        f"sparsity {best:g}: {goal.shown(goal.measure(document))} for a {goal}, "
+        f"sparsity {best:g}: {goal.shown(document['goal']['reached'])} for a {goal}, "
         f"after {len(search.trials)} trial{'s'[: len(search.trials) > 1]}"
     )
     return Result(document, output, directory)
@@ -199,24 +189,31 @@ class _Search:
             return f"; {bounds.highest:g} is the highest that is tried, --sparsity takes more"
         return ""
 
-    @property
-    def reports(self) -> list[dict[str, Any]]:
-        """The reports of all trials."""
-        return [result.report for result in self._results.values()]
-
     def result(self, sparsity: float) -> Result:
         """Return the result of the trial at ``sparsity``."""
         return self._results[sparsity]
 
-    def document(self, sparsity: float, reached: float) -> dict[str, Any]:
-        """Return what the report says of the search, whose best trial was at ``sparsity``."""
-        return {
+    def document(
+        self, sparsity: float, output: Path, warnings: Sequence[str], seconds: float
+    ) -> dict[str, Any]:
+        """Return the report of the search, whose best trial, at ``sparsity``, became ``output``."""
+        report = self._results[sparsity].report
+        tried = sum(each.report["time"]["total_seconds"] for each in self._results.values())
+        took = max(seconds, tried)  # that of trials made before a resume, too
+        document = {
+            **report,
+            "output": describe_file(output, data_files(output)),
+            "warnings": [*report["warnings"], *warnings],
+            "time": {**report["time"], "total_seconds": took},
+        }
+        goal = {
             "kind": self._goal.kind,
             "limit": self._goal.limit,
             "sparsity": sparsity,
-            "reached": reached,
+            "reached": self._goal.measure(document),
             "trials": self.trials,
         }
+        return {**document, "goal": goal}
 
     def _approach_drop(self) -> None:
         """Find the lowest density that keeps the drop, up to a factor of `CLOSE_DENSITIES`."""
@@ -294,6 +291,13 @@ def _can_shrink(recipe: Recipe, options: Mapping[str, Any]) -> bool:
     """Whether a file takes less space for zeros, for channels that go, or for integers."""
     cut = recipe.eliminate_dead_channels or parse_pattern(recipe.pattern).whole_model
     return bool(cut) or options.get("format") != "dense" or options.get("quantize") is not None
+
+
+def _write_model(trial: Result, output: Path, goal: Goal) -> None:
+    """Make the model of ``trial`` the ``output``. Raises `TargetMissedError` as it is checked."""
+    assert trial.output is not None
+    _check_renamed(trial.output, output, goal)
+    _copy_model(trial.output, output)
 
 
 def _check_renamed(source: Path, output: Path, goal: Goal) -> None:
