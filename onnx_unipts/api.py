@@ -41,7 +41,7 @@ from onnx_unipts.external_data import data_files
 from onnx_unipts.graph.dynamic_batch import batching_of
 from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
 from onnx_unipts.graph.isolation import isolated
-from onnx_unipts.graph.model import load_model
+from onnx_unipts.graph.model import load_model, writing
 from onnx_unipts.graph.prunable import find_prunable, with_last_resort
 from onnx_unipts.graph.sequence_inputs import declared_inputs
 from onnx_unipts.job import Job
@@ -51,7 +51,6 @@ from onnx_unipts.output_file import (
     check_apart,
     check_output_directory,
     check_output_file,
-    writing,
 )
 from onnx_unipts.patterns import Pattern, parse_pattern
 from onnx_unipts.pipeline import (
@@ -164,7 +163,12 @@ def compress(
             run.inherit(PREPARATION, prepared_by, differing=NOT_OF_PREPARATION)
         facts, figures = finished_report(job, run_compression(job, run))
         prepared, total = (before + run.times.seconds(each) for each in ("preparation", "total"))
-        facts.time = {"preparation_seconds": prepared, **facts.time, "total_seconds": total}
+        facts.time = {
+            "preparation_seconds": prepared,
+            "rehearsal_seconds": run.times.seconds("rehearsal"),
+            **facts.time,
+            "total_seconds": total,
+        }
         document = report_document(facts)
         run.write_json(FIGURES, figures)
         run.write_json(REPORT, document)

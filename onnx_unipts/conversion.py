@@ -15,12 +15,12 @@ from onnx_unipts.arguments import ModelPath, check_kinds, model_file
 from onnx_unipts.export.storage import Storage
 from onnx_unipts.external_data import data_files
 from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError
-from onnx_unipts.graph.model import load_model, save_model, stored_tensors
+from onnx_unipts.graph.model import load_model, save_model, stored_tensors, writing
 from onnx_unipts.graph.packing import Packing
 from onnx_unipts.graph.packing import pack as pack_weights
 from onnx_unipts.graph.packing import unpack as unpack_weights
 from onnx_unipts.json_text import plain
-from onnx_unipts.output_file import atomic_path, check_output_file, trial_of, writing
+from onnx_unipts.output_file import atomic_path, check_output_file, trial_of
 from onnx_unipts.report.files import describe_file
 
 __all__ = ["pack", "unpack"]

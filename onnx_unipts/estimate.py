@@ -24,6 +24,7 @@ from onnx_unipts.fit_cost import (
 from onnx_unipts.job import Job
 from onnx_unipts.layer_scoring import scored_samples
 from onnx_unipts.recover import QUICK_SAMPLES
+from onnx_unipts.rehearsal import SEEN, is_rehearsed, ways_of
 from onnx_unipts.student.building import STATISTICS_BATCH, STATISTICS_SAMPLES
 from onnx_unipts.student.model import BATCH_MULTIPLICATIONS
 from onnx_unipts.training.ort import file_session
@@ -58,13 +59,29 @@ FLOAT_BYTES = 4
 def estimate(job: Job, searching: bool = False) -> dict[str, Any]:
     """Return about how many seconds and bytes the run of ``job`` will take, on an idle machine.
 
-    ``search_seconds``, ``training_seconds`` (with the adaptation of the teacher, and with
-    ``reconstruction_seconds``: those in which layers are fitted first), ``total_seconds`` and
-    ``memory_bytes``, the largest resident size of the process. Where ``searching`` is all, the
-    teacher adapts in ``search_seconds`` and nothing is trained or measured. The dense model is run
-    a few times for it.
+    ``rehearsal_seconds``, ``search_seconds``, ``training_seconds`` (with the adaptation of the
+    teacher, and with ``reconstruction_seconds``: those in which layers are fitted first),
+    ``total_seconds`` and ``memory_bytes``, the largest resident size of the process. After a
+    rehearsal those of the way that takes longer. Where ``searching`` is all, the teacher adapts in
+    ``search_seconds`` and nothing is trained or measured. The dense model is run a few times for
+    it.
     """
     once = _seconds_per_sample(job)
+    if searching or not is_rehearsed(job):
+        return _of_one_way(job, once, searching)
+    ways = [_of_one_way(way, once, searching) for way in ways_of(job)]
+    longer = max(ways, key=lambda way: way["total_seconds"])
+    rehearsal = SEEN * sum(way["search_seconds"] + way["training_seconds"] for way in ways)
+    return {
+        **longer,
+        "rehearsal_seconds": rehearsal,
+        "total_seconds": rehearsal + longer["total_seconds"],
+        "memory_bytes": max(way["memory_bytes"] for way in ways),
+    }
+
+
+def _of_one_way(job: Job, once: float, searching: bool) -> dict[str, Any]:
+    """Return the estimate without a rehearsal; ``once`` is the seconds of a sample on one core."""
     search, adaptation = _search_seconds(job, once, searching), _adaptation_seconds(job, once)
     if searching:
         search += adaptation
@@ -74,6 +91,7 @@ def estimate(job: Job, searching: bool = False) -> dict[str, Any]:
         training = reconstruction + adaptation + _training_seconds(job, once)
         measured = MEASURED * once * len(job.eval_data or job.data) / job.cores
     return {
+        "rehearsal_seconds": 0.0,
         "search_seconds": search,
         "reconstruction_seconds": reconstruction,
         "training_seconds": training,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from onnx_unipts.graph.errors import OnnxUniptsError, UsageError
-from onnx_unipts.graph.model import DISK_ERRORS, data_locations
+from onnx_unipts.graph.model import data_locations, writing
 
 __all__ = [
     "atomic_path",
@@ -20,7 +20,6 @@ __all__ = [
     "check_output_file",
     "require_text",
     "trial_of",
-    "writing",
 ]
 
 # Bytes of a file name that leave room for what other files that go with it add to its name.
@@ -52,16 +51,6 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def writing(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Name ``path`` where it cannot be written: `UsageError`, or `OnnxUniptsError` of the disk."""
-    try:
-        yield
-    except OSError as error:
-        kind = OnnxUniptsError if error.errno in DISK_ERRORS else UsageError
-        raise kind(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
-@contextlib.contextmanager
 def trial_of(output: Path) -> Iterator[Path]:
     """Yield where a model can be tried out before it becomes ``output``.
 
@@ -72,10 +61,8 @@ def trial_of(output: Path) -> Iterator[Path]:
     directory = real.with_name(f".{real.name}.trial")
     shutil.rmtree(directory, ignore_errors=True)
     trial = directory / output.name
-    try:
+    with writing(output):
         directory.mkdir(exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{output}: cannot be written: {error.strerror or error}") from error
     try:
         yield trial
     except OnnxUniptsError as error:

@@ -26,10 +26,12 @@ from onnx_unipts.graph.reason import reason_of
 from onnx_unipts.job import Job
 from onnx_unipts.memory import give_back
 from onnx_unipts.patterns.masking import Masking, Scores
+from onnx_unipts.recipe import Recipe
 from onnx_unipts.recover import recover
+from onnx_unipts.rehearsal import rehearsed
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.searching import SearchOutcome, search_allocation, tell_of_zeros
-from onnx_unipts.student import Student, build_student
+from onnx_unipts.student import Student, build_student, write_back
 from onnx_unipts.synthesis import refine_images
 from onnx_unipts.training.adaptation import adapt_normalizations, agreement_of, commonest_share
 from onnx_unipts.training.ort import RUNTIME_ERRORS
@@ -38,7 +40,7 @@ from onnx_unipts.training.recovery import RECOVERIES
 __all__ = ["PREPARATION", "Outcome", "run_compression", "run_search"]
 
 # The checkpoints of what does not depend on the sparsity.
-PREPARATION = ("synthetic", "student")
+PREPARATION = ("synthetic", "student", "student-fitted")
 # What allocates where candidates cannot be scored.
 UNSCORED = "lamp"
 # Adaptation that changes more of the dense model's answers than this is no adaptation.
@@ -54,9 +56,11 @@ class Outcome:
     """What a compression found out, beside the file it wrote.
 
     ``before_recovery`` is the dense model with the same numbers of weights removed, not trained;
-    None where that is what was written. ``history`` is what `Course` measured.
+    None where that is what was written. ``history`` is what `Course` measured. ``recipe`` says
+    what a `rehearsal` found, too.
     """
 
+    recipe: Recipe
     search: SearchOutcome
     before_recovery: ir.Model | None
     losses: list[float]
@@ -82,6 +86,7 @@ def run_compression(job: Job, run: RunDirectory) -> Outcome:
         job.warn("pruned without training: the weights take more than 2 GB")
         return _only_prune(job, run, "uniform")
     try:
+        job = rehearsed(job, run, _end_of)
         return _compress(*_prepared(job, run))
     except UnsupportedModelError as error:
         job.warn(f"pruned without training: {error}")
@@ -119,8 +124,25 @@ def _compress(job: Job, run: RunDirectory, student: Student) -> Outcome:
         run.write_json("allocation.json", document)
     done = finish(job, student, recovery.tensors, recovery.kept)
     return Outcome(
-        search, before, recovery.losses, recovery.history, seconds, recovery.untrained, done
+        job.recipe,
+        search,
+        before,
+        recovery.losses,
+        recovery.history,
+        seconds,
+        recovery.untrained,
+        done,
     )
+
+
+def _end_of(job: Job, run: RunDirectory) -> ir.Model:
+    """Return the sparse model that ``job`` ends with, which is not written."""
+    job, run, student = _prepared(job, run)
+    search = search_allocation(job, run, student)
+    recovery = recover(job, run, student, search.kept)
+    model = job.load()
+    write_back(student, model, recovery.tensors)
+    return model
 
 
 def _only_prune(job: Job, run: RunDirectory, unscored: str = UNSCORED) -> Outcome:
@@ -140,7 +162,7 @@ def _only_prune(job: Job, run: RunDirectory, unscored: str = UNSCORED) -> Outcom
     run.write_json("allocation.json", document)
     search = SearchOutcome(kept, time.monotonic() - began, 0, 0, [])
     done = finish_untrained(job, _pruned_only(job, dense, kept, job.masking), kept)
-    return Outcome(search, None, [], [], 0.0, list(job.keys), done)
+    return Outcome(job.recipe, search, None, [], [], 0.0, list(job.keys), done)
 
 
 def _plain(array: np.ndarray, zero: int) -> np.ndarray:
@@ -178,10 +200,12 @@ def _data(job: Job, run: RunDirectory) -> CalibrationData:
 def _student(job: Job, run: RunDirectory) -> Student:
     """Build the student; its tensors are kept, so that a resumed run has the very same ones."""
     student = isolated(_built_student, job)
-    saved = run.load_checkpoint("student")
+    # The dense model teaches as it is where layers are fitted.
+    name = "student-fitted" if job.recipe.training.reconstruction else "student"
+    saved = run.load_checkpoint(name)
     if saved is None:
         student.dense = _adapted(job, student)
-        run.save_checkpoint("student", student.dense, {})
+        run.save_checkpoint(name, student.dense, {})
     else:
         student.dense = saved[0]
     student.tensors = dict(student.dense)

@@ -230,7 +230,8 @@ def _for_few(recipe: Recipe, data: CalibrationData, weights: int, made_up: bool)
 
     ``weights`` is how many there are to prune. Unless the recipe says whether, layers are fitted
     where samples do not fill one batch, are few for so many weights, or where steps are few: what
-    these cannot teach, least squares can.
+    these cannot teach, least squares can. Elsewhere that is left to a rehearsal; but made-up
+    samples, channels and other recoveries are not fitted.
 
     Raises `UsageError` for fewer than `FEWEST_SAMPLES`, unless the recipe's batch asks for so few.
     """
@@ -241,10 +242,12 @@ def _for_few(recipe: Recipe, data: CalibrationData, weights: int, made_up: bool)
         if len(data) < FEWEST_SAMPLES:
             require_batch(data, settings.batch_size)
         changed["training.batch_size"] = max(1, len(data) // STEPS_OF_FEW)
+    dynamic = settings.recovery == "dynamic"
     few = len(data) < FEW_SAMPLES and weights >= len(data) * WEIGHTS_PER_SAMPLE
     real = not made_up and not parse_pattern(recipe.pattern).whole_model
     short = real and settings.steps(len(data)) < FEW_STEPS
     if settings.reconstruction is None:
-        fitted = unfilled or (settings.recovery == "dynamic" and (few or short))
-        changed["training.reconstruction"] = fitted
+        fitted = unfilled or (dynamic and (few or short))
+        undecided = not fitted and dynamic and real
+        changed["training.reconstruction"] = None if undecided else fitted
     return recipe.with_settings(changed)

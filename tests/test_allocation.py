@@ -105,6 +105,7 @@ def test_a_minimum_above_the_density_leaves_every_layer_the_density(name: str):
     [
         ({"sparsity": 0.9}, "keeps 30 of 60, which is no sparsity of 0.9; what counts is kept"),
         ({"kept": 10.5}, "keeps 10.5; allowed: a whole number"),
+        ({"kept": float("nan")}, "keeps nan; allowed: a whole number"),
         ({"name": "b"}, "layer 'b' stands there twice"),
     ],
 )

@@ -2,7 +2,7 @@
 
 from onnx_unipts.graph.model.loading import is_ort_format, load_model
 from onnx_unipts.graph.model.proto import from_proto, holds_map, serialize, to_bytes, to_proto
-from onnx_unipts.graph.model.saving import DISK_ERRORS, data_locations, save_model
+from onnx_unipts.graph.model.saving import data_locations, save_model, writing
 from onnx_unipts.graph.model.scopes import Scope, iterate_scopes, node_label, proto_graphs, scoped
 from onnx_unipts.graph.model.size import fits_one_file, weight_bytes
 from onnx_unipts.graph.model.tensors import (
@@ -16,7 +16,6 @@ from onnx_unipts.graph.model.tensors import (
 )
 
 __all__ = [
-    "DISK_ERRORS",
     "INITIALIZERS_APART",
     "Scope",
     "StoredTensor",
@@ -40,4 +39,5 @@ __all__ = [
     "weight_bytes",
     "write_lazily",
     "write_tensors",
+    "writing",
 ]

@@ -20,7 +20,7 @@ from onnx_unipts.graph.model.scopes import proto_graphs
 from onnx_unipts.graph.model.size import fits_one_file
 from onnx_unipts.graph.model.tensors import stored_tensors
 
-__all__ = ["DISK_ERRORS", "data_locations", "save_model"]
+__all__ = ["data_locations", "save_model", "writing"]
 
 # Tensors below this stay in the model file, so that shapes can be inferred without the data file.
 EXTERNAL_THRESHOLD = 1024
@@ -46,17 +46,24 @@ def save_model(model: ir.Model, path: str | os.PathLike[str]) -> None:
     _check_target(target, path)
     external = _to_store_externally(model)
     try:
-        with contextlib.ExitStack() as stack:
+        with writing(path), contextlib.ExitStack() as stack:
             if external:
                 _save_with_data(model, external, target, stack)
             else:
                 _write(stack, _temporary(target), [to_bytes(model)])
                 _move_into_place(target)
+    except EncodeError as error:
+        raise UnsupportedModelError(f"{path}: too large for an ONNX file: {error}") from error
+
+
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name ``path`` where it cannot be written: `UsageError`, or `OnnxUniptsError` of the disk."""
+    try:
+        yield
     except OSError as error:
         kind = OnnxUniptsError if error.errno in DISK_ERRORS else UsageError
         raise kind(f"{path}: cannot be written: {error.strerror or error}") from error
-    except EncodeError as error:
-        raise UnsupportedModelError(f"{path}: too large for an ONNX file: {error}") from error
 
 
 def _check_target(target: Path, given: str | os.PathLike[str]) -> None:

@@ -108,7 +108,7 @@ def kept_in(path: str) -> Kept:
     for layer in _read(path, lambda document: [*map(_Layer.of, document["layers"])]):
         if layer.name in kept:
             raise UsageError(f"{path}: layer {layer.name!r} stands there twice")
-        if layer.kept != int(layer.kept):
+        if not layer.kept.is_integer():
             raise UsageError(
                 f"{path}: layer {layer.name!r} keeps {layer.kept:g}; allowed: a whole number"
             )

@@ -45,7 +45,8 @@ class Report:
         data: where inputs came from (``description``), how many (``samples``, ``skipped``).
         measured_on: the same for the data that fidelity and accuracy were measured on.
         time: ``preparation_seconds`` (of reading, checking and adapting the dense model),
-            ``search_seconds``, ``training_seconds``, ``total_seconds``.
+            ``rehearsal_seconds`` (0 without one), ``search_seconds``, ``training_seconds``,
+            ``total_seconds``.
         search: ``evaluations``, ``images``, ``best_by_generation``.
         training: ``steps``, ``images``, ``loss`` by step, and ``history`` by epoch: ``epoch``,
             ``step``, ``samples``, ``divergence``, ``agreement``, ``accuracy`` as if it ended there.

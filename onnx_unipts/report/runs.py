@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from onnx_unipts.graph.errors import UsageError
-from onnx_unipts.output_file import atomic_path, writing
+from onnx_unipts.graph.model import writing
+from onnx_unipts.output_file import atomic_path
 from onnx_unipts.report.keys import missing_key
 
 __all__ = [

@@ -16,7 +16,7 @@ from onnx_unipts.report.summary import (
     speed_table,
 )
 from onnx_unipts.report.tables import cells, console_on, pairs, show, table_of
-from onnx_unipts.report.text import latency_note
+from onnx_unipts.report.text import latency_note, phases_text
 from onnx_unipts.report.text import number as _number
 from onnx_unipts.report.text import percent as _percent
 from onnx_unipts.report.text import seconds_text as _seconds
@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 Document = Mapping[str, Any]
-PHASES = ("search", "training")
+PHASES = ("rehearsal", "search", "training")
 
 
 def print_report(report: Document, stream: TextIO | None = None) -> None:
@@ -87,9 +87,8 @@ def print_plan(report: Document, stream: TextIO | None = None) -> None:
     facts.add_row("data", Text(str(report["data"]["description"])))
     expected = report.get("estimate")
     if expected:
-        phases = (f"{phase} {_seconds(expected[f'{phase}_seconds'])}" for phase in PHASES)
         total = _seconds(expected["total_seconds"])
-        facts.add_row("time", f"about {total} on an idle machine ({', '.join(phases)})")
+        facts.add_row("time", f"about {total} on an idle machine ({phases_text(expected, PHASES)})")
         facts.add_row("memory", f"about {_bytes(expected['memory_bytes'])}")
     show(console, facts)
 

@@ -12,6 +12,7 @@ __all__ = [
     "measured_text",
     "number",
     "percent",
+    "phases_text",
     "seconds_text",
     "shape_text",
     "size_text",
@@ -81,8 +82,14 @@ def seconds_text(seconds: float) -> str:
 
 def time_text(time: Mapping[str, Any]) -> str:
     """Return what the phases of a run took, as far as they are known."""
-    phases = ("preparation", "search", "training", "total")
+    return phases_text(time, ("preparation", "rehearsal", "search", "training", "total"))
+
+
+def phases_text(time: Mapping[str, Any], phases: Sequence[str]) -> str:
+    """Return the seconds of ``phases`` by their names; a rehearsal only where there is one."""
     spent = {phase: time.get(f"{phase}_seconds") for phase in phases}
+    if not spent.get("rehearsal"):
+        spent.pop("rehearsal", None)
     return ", ".join(f"{phase} {seconds_text(s)}" for phase, s in spent.items() if s is not None)
 
 
