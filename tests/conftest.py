@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 from collections.abc import Iterator
 
 import pytest
@@ -30,3 +32,9 @@ def convolutional(
 ) -> tuple[Student, CalibrationData]:
     """Prepare a student of `classifier`, and the images that it learns from."""
     return prepared(classifier(), tmp_path_factory.mktemp("convolutional"), images(64))
+
+
+def pytest_collection_finish() -> None:
+    """Keep what was imported out of every collection of garbage: the runs collect often."""
+    gc.collect()
+    gc.freeze()
