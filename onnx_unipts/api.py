@@ -64,11 +64,12 @@ from onnx_unipts.quantization import check_quantizable
 from onnx_unipts.recipe import Recipe, load_recipe
 from onnx_unipts.report.document import evaluation_document, inspection_document, report_document
 from onnx_unipts.report.files import describe_file
-from onnx_unipts.report.runs import FIGURES, REPORT, copy_report, write_report_page
+from onnx_unipts.report.runs import copy_report, write_report_page
 from onnx_unipts.report.zeros import zeros_against
 from onnx_unipts.reporting import data_facts, finished_report, planned_report, search_facts
 from onnx_unipts.result import Result
 from onnx_unipts.run_directory import RunDirectory, check_own
+from onnx_unipts.run_files import ALLOCATION, FIGURES, REPORT
 from onnx_unipts.targets import choose_targets
 from onnx_unipts.training.ort import file_session
 
@@ -219,7 +220,7 @@ def search(
     before = time.monotonic() - began
     with _opened(job, directory, resume) as run, on_one_thread():
         found = run_search(job, run)
-        allocation = run.read_json("allocation.json")
+        allocation = run.read_json(ALLOCATION)
         prepared, total = (before + run.times.seconds(each) for each in ("preparation", "total"))
     report = report_document(planned_report(job))
     report["allocation"] = allocation

@@ -14,6 +14,7 @@ from onnx_unipts.export import default_output, default_run_directory
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.patterns import Pattern
 from onnx_unipts.recipe import Recipe, load_recipe
+from onnx_unipts.run_files import ALLOCATION
 
 __all__ = ["finetune"]
 
@@ -37,7 +38,7 @@ def finetune(
     model = model_file(model)
     output = default_output(model, options.get("format")) if output is None else Path(output)
     directory = default_run_directory(output) if run_dir is None else Path(run_dir)
-    file = directory / "allocation.json" if allocation is None else Path(allocation)
+    file = directory / ALLOCATION if allocation is None else Path(allocation)
     if not file.is_file():
         raise UsageError(
             f"{file}: no such file; search first, or name the allocation.json of a run as the "

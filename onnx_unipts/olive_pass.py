@@ -25,7 +25,7 @@ from olive.search.search_parameter import Categorical
 
 from onnx_unipts.api import compress
 from onnx_unipts.calibration import Preprocessing
-from onnx_unipts.report.runs import PAGE, REPORT
+from onnx_unipts.run_files import PAGE, REPORT
 
 __all__ = ["OnnxUniPTS", "package_config"]
 

@@ -30,6 +30,7 @@ from onnx_unipts.recipe import Recipe
 from onnx_unipts.recover import recover
 from onnx_unipts.rehearsal import rehearsed
 from onnx_unipts.run_directory import RunDirectory
+from onnx_unipts.run_files import ALLOCATION
 from onnx_unipts.searching import SearchOutcome, search_allocation, tell_of_zeros
 from onnx_unipts.student import Student, build_student, write_back
 from onnx_unipts.synthesis import refine_images
@@ -121,7 +122,7 @@ def _compress(job: Job, run: RunDirectory, student: Student) -> Outcome:
         method = job.recipe.training.recovery
         sizes = {key: student.dense[key].size for key in job.keys}
         document = allocation_document(job.sparsity, method, recovery.kept, sizes)
-        run.write_json("allocation.json", document)
+        run.write_json(ALLOCATION, document)
     done = finish(job, student, recovery.tensors, recovery.kept)
     return Outcome(
         job.recipe,
@@ -159,7 +160,7 @@ def _only_prune(job: Job, run: RunDirectory, unscored: str = UNSCORED) -> Outcom
     method = unscored if method in SEARCHES else method
     kept = allocate_rest(method, problem, job.prescribed)
     document = allocation_document(job.sparsity, method, kept, problem.counts)
-    run.write_json("allocation.json", document)
+    run.write_json(ALLOCATION, document)
     search = SearchOutcome(kept, time.monotonic() - began, 0, 0, [])
     done = finish_untrained(job, _pruned_only(job, dense, kept, job.masking), kept)
     return Outcome(job.recipe, search, None, [], [], 0.0, list(job.keys), done)

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import onnx_ir as ir
 
 from onnx_unipts.callbacks import Callbacks
+from onnx_unipts.data_check import holds_scores
 from onnx_unipts.evaluation import Fidelity, compare, outputs_of
 from onnx_unipts.fit_cost import sample_multiplications
 from onnx_unipts.graph.cleanup import runnable
@@ -35,6 +36,8 @@ SEEN = 1 - 1 / HELD_OUT
 # Multiplications of all samples of all epochs, forwards, for which rehearsing takes too long:
 # ResNet-20 reaches them with 8,000 images in three epochs.
 MOST_MULTIPLICATIONS = 1_000_000_000_000
+# The operators with or behind which a student has normalisations that adapt.
+ADAPTING = ("BatchNormalization", "Conv", "ConvTranspose")
 # Where a way leads that cannot be gone.
 NOWHERE = Fidelity(0, math.inf, None)
 
@@ -63,7 +66,21 @@ def is_rehearsed(job: Job) -> bool:
     if len(job.data) - len(job.data) // HELD_OUT < settings.batch_size:
         return False
     samples = settings.epochs * len(job.data)
-    return sample_multiplications(job) * samples <= MOST_MULTIPLICATIONS
+    if sample_multiplications(job) * samples > MOST_MULTIPLICATIONS:
+        return False
+    return not _teaches_better(job)
+
+
+def _teaches_better(job: Job) -> bool:
+    """Tell whether what is trained may be right more often the less it is like the dense model.
+
+    Scores of a dense model that adapted to the data are nearer to the truth than its own. ResNet-20
+    at 0.8 from 6,400 images: trained, it is right on 86.7 % of others and agrees with the dense
+    model, right on 86.5 %, on 86.9 %; from fitted layers 82.9 % and 88.3 %.
+    """
+    if job.adaptation == 0 or not any(node.op_type in ADAPTING for node in job.dense.graph):
+        return False
+    return holds_scores(file_session(job.path, job.cores, job.targets), job.targets, job.data)
 
 
 def rehearsed(job: Job, run: RunDirectory, go: Callable[[Job, RunDirectory], ir.Model]) -> Job:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from onnx_unipts.run_files import PAGE
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -45,7 +47,7 @@ class Result:
     @property
     def page(self) -> Path | None:
         """The page of the run, None where there is none."""
-        path = self.run_dir / "report.html"
+        path = self.run_dir / PAGE
         return path if self.output is not None and path.is_file() else None
 
     def __repr__(self) -> str:

@@ -22,14 +22,10 @@ from onnx_unipts.json_text import plain, to_json
 from onnx_unipts.leaves import leaves_of
 from onnx_unipts.output_file import atomic_path
 from onnx_unipts.phase_times import PhaseTimes
+from onnx_unipts.run_files import FINGERPRINT, JOURNAL, LOCK, OWN
 
 __all__ = ["RunDirectory", "check_own"]
 
-FINGERPRINT = "fingerprint.json"
-JOURNAL = "journal.jsonl"
-LOCK = ".lock"
-# What a run writes. Only these are removed by a fresh start: the rest is the user's.
-OWN_FILES = ("*.json", "report.html", JOURNAL, "checkpoint-*.npz", ".*.tmp")
 # A killed process's children hold the lock for a moment longer.
 LOCK_PATIENCE_SECONDS = 3.0
 
@@ -276,7 +272,7 @@ def _short(leaves: Mapping[str, Any], key: str) -> str:
 
 
 def _clear(path: Path, spared: Collection[Path]) -> None:
-    own = {file for pattern in OWN_FILES for file in path.glob(pattern)}
+    own = {file for pattern in OWN for file in path.glob(pattern)}
     own = {file for file in own if file.resolve() not in spared}
     # The fingerprint goes last: a directory half cleared must still be known as ours.
     for file in sorted(own, key=lambda file: (file.name == FINGERPRINT, file.name)):

@@ -21,6 +21,7 @@ from onnx_unipts.layer_scoring import LayerScorer
 from onnx_unipts.memory import give_back
 from onnx_unipts.patterns.masking import magnitude_scores
 from onnx_unipts.run_directory import RunDirectory
+from onnx_unipts.run_files import ALLOCATION
 from onnx_unipts.scoring import SEARCH_BATCH, CandidateScorer
 from onnx_unipts.student import Student, batches_of
 
@@ -75,7 +76,7 @@ def search_allocation(
     document = allocation_document(job.sparsity, method, kept, problem.counts)
     if channels:
         document["channels"] = channels
-    run.write_json("allocation.json", document)
+    run.write_json(ALLOCATION, document)
     records = history.generations
     seconds = run.times.end("search")
     run.note_times()

@@ -30,8 +30,9 @@ from onnx_unipts.patterns import parse_pattern
 from onnx_unipts.progress import Once, Progress, Quiet
 from onnx_unipts.recipe import Recipe
 from onnx_unipts.report.files import describe_file
-from onnx_unipts.report.runs import FIGURES, REPORT, copy_report, write_report_page
+from onnx_unipts.report.runs import copy_report, write_report_page
 from onnx_unipts.run_directory import RunDirectory
+from onnx_unipts.run_files import FIGURES, REPORT
 from onnx_unipts.targets import choose_targets
 
 __all__ = ["compress_to"]

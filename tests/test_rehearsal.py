@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from compression import compress, job_of
-from small_networks import draw, network, perceptron
+from small_networks import classifier, draw, images, network, perceptron
 
 from onnx_unipts import estimate, rehearsal
 from onnx_unipts.graph.errors import UnsupportedModelError
@@ -38,7 +39,8 @@ End = Callable[[Job, RunDirectory], ir.Model]
 
 
 def open_job(directory: Path, samples: int = 96, **settings: Any) -> Job:
-    return job_of(directory, samples, reconstruction=None, **settings)
+    """Return a job that does not say whether layers are fitted; its teacher does not adapt."""
+    return job_of(directory, samples, **{"reconstruction": None, "adaptation": 0} | settings)
 
 
 def end_with(noise: dict[bool, float], gone: list[Job] | None = None) -> End:
@@ -131,6 +133,19 @@ def test_nothing_is_rehearsed_where_it_is_said_or_takes_too_long(
     assert is_fitted(open_job(tmp_path), tmp_path, end_with({})) is False
 
 
+@pytest.mark.parametrize("alike", [0.0, 1.0])
+def test_classifiers_that_teach_better_than_they_are_train_alone(alike: float, tmp_path: Path):
+    model = classifier()
+    weight = next(tensor for tensor in model.graph.initializer if tensor.name == "w3")
+    rows = onnx.numpy_helper.to_array(weight)
+    rows = alike * rows[:1] + (1 - 0.9 * alike) * rows  # values that rise and fall together
+    weight.CopyFrom(onnx.numpy_helper.from_array(rows, "w3"))
+    planned = compress(
+        model, tmp_path, {"training.epochs": 64}, dry_run=True, data={"x": images(96)}
+    ).report
+    assert (planned["estimate"]["rehearsal_seconds"] > 0) is bool(alike)
+
+
 def test_what_was_found_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     job = replace(open_job(tmp_path), progress=Lines(sys.stdout))
     is_fitted(job, tmp_path, end_with({True: 0.0, False: 0.1}))
@@ -141,7 +156,7 @@ def test_what_was_found_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_its_time_is_estimated(tmp_path: Path):
-    job = open_job(tmp_path, adaptation=0)
+    job = open_job(tmp_path)
     ways = [estimate.estimate(way) for way in rehearsal.ways_of(job)]
     both = estimate.estimate(job)
     assert both["rehearsal_seconds"] > 0 == ways[0]["rehearsal_seconds"]

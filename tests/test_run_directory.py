@@ -242,6 +242,7 @@ def test_without_resume_an_earlier_run_is_removed_and_foreign_files_stay(tmp_pat
     (tmp_path / "model.onnx").write_bytes(b"the user's own")
     (tmp_path / "images.npz").write_bytes(b"the user's own")
     (tmp_path / "notes.html").write_text("the user's own")
+    (tmp_path / "notes.json").write_text("the user's own")
     (tmp_path / "report.html").write_text("the run's")
     with RunDirectory.open(tmp_path, {"model": "other"}) as run:
         assert not run.resumed
@@ -251,6 +252,7 @@ def test_without_resume_an_earlier_run_is_removed_and_foreign_files_stay(tmp_pat
     assert (tmp_path / "model.onnx").exists()
     assert (tmp_path / "images.npz").exists()
     assert (tmp_path / "notes.html").exists()
+    assert (tmp_path / "notes.json").exists()
     assert not (tmp_path / "report.html").exists()
 
 

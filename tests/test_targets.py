@@ -210,6 +210,23 @@ def test_broken_outputs_are_infinitely_far(target: Target, broken: float):
     assert divergence(target, scores(0), sparse) == np.inf
 
 
+@KINDS
+def test_from_values_that_are_not_numbers_all_is_infinitely_far(target: Target):
+    dense = scores(0)
+    dense[2, 3] = np.nan
+    assert divergence(target, dense, scores(1)) == np.inf
+
+
+def test_a_class_that_is_ruled_out_does_not_count():
+    dense, sparse = scores(0), scores(1)
+    dense[:, 3] = sparse[:, 3] = -np.inf
+    others = np.delete(np.arange(dense.shape[1]), 3)
+    expected = divergence(CLASSES, dense[:, others], sparse[:, others])
+    assert divergence(CLASSES, dense, sparse) == pytest.approx(expected)
+    sparse[:, others[0]] = -np.inf  # and one that is not
+    assert divergence(CLASSES, dense, sparse) == np.inf
+
+
 def test_classes_are_compared_by_the_divergence_of_their_distributions():
     p, q = softmax(scores(0).astype(np.float64)), softmax(scores(1).astype(np.float64))
     expected = (p * np.log(p / q)).sum(axis=1).mean()

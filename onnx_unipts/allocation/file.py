@@ -36,15 +36,16 @@ class _Layer:
 
     name: str
     kept: float
-    count: int | None
+    count: float | None
     sparsity: float | None
 
     @classmethod
     def of(cls, entry: Mapping[str, Any]) -> _Layer:
         """Read an entry of the file."""
-        return cls(
-            str(entry["name"]), float(entry["kept"]), entry.get("count"), entry.get("sparsity")
+        count, sparsity = (
+            None if entry.get(key) is None else float(entry[key]) for key in ("count", "sparsity")
         )
+        return cls(str(entry["name"]), float(entry["kept"]), count, sparsity)
 
     def contradicts(self) -> bool:
         """Tell whether the sparsity is another than that of the weights that are kept."""
@@ -114,7 +115,7 @@ def kept_in(path: str) -> Kept:
             )
         if layer.contradicts():
             raise UsageError(
-                f"{path}: layer {layer.name!r} keeps {layer.kept:.0f} of {layer.count}, which "
+                f"{path}: layer {layer.name!r} keeps {layer.kept:.0f} of {layer.count:.0f}, which "
                 f"is no sparsity of {layer.sparsity:g}; what counts is kept: change both, or leave "
                 "sparsity out"
             )

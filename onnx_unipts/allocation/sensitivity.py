@@ -138,7 +138,8 @@ def _curve(
     """Interpolate what was measured, made monotone: keeping more never counts as worse."""
     measured = np.array(fitness)
     finite = measured[np.isfinite(measured)]
-    lost = measured.max() - np.where(np.isfinite(measured), measured, finite.min(initial=0.0))
+    measured = np.where(np.isfinite(measured), measured, finite.min(initial=0.0))
+    lost = measured.max() - measured
     falling = np.maximum.accumulate(lost[::-1])[::-1]
     counts = np.unique(np.geomspace(levels[0], limit, CHOICES).round().astype(np.int64))
     return counts, np.interp(np.log(counts), np.log(levels), falling)

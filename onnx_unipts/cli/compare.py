@@ -40,11 +40,12 @@ def compare(run_dirs: tuple[Path, ...], html: Path | None, show: ShowArguments) 
     from onnx_unipts.report.comparison import compare_runs, comparison_page
     from onnx_unipts.report.runs import check_page_name, write_page
     from onnx_unipts.report.terminal import print_comparison
+    from onnx_unipts.run_files import PAGE
 
     if html is not None:
         check_output_file(html, "--html")
         check_page_name(html)
-        pages = {f"page of {each}": each / "report.html" for each in run_dirs}
+        pages = {f"page of {each}": each / PAGE for each in run_dirs}
         check_apart({"--html": html}, pages)
     comparison = compare_runs(run_dirs)
     if html is not None:

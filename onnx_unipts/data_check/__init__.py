@@ -2,10 +2,10 @@
 
 What is wrong with data shows in the outputs of the model that it is for: a model fed with a wrong
 range, swapped channels or another order of labels is less sure, answers one class, or seldom
-rightly. All of this only warns; nothing is chosen by it.
+rightly. All of this only warns; nothing is chosen by it but whether to rehearse.
 """
 
-from onnx_unipts.data_check.checks import check_outputs
+from onnx_unipts.data_check.checks import check_outputs, holds_scores
 from onnx_unipts.data_check.ranges import stand_ins, value_ranges
 
-__all__ = ["check_outputs", "stand_ins", "value_ranges"]
+__all__ = ["check_outputs", "holds_scores", "stand_ins", "value_ranges"]

@@ -11,12 +11,13 @@ from onnx_unipts.data_check.outputs import (
     better_alternative,
     constant_outputs,
     poor_scores,
+    rise_together,
     unlike_scores,
 )
 from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.targets import Target
 
-__all__ = ["check_outputs"]
+__all__ = ["check_outputs", "holds_scores"]
 
 LEAST_SAMPLES = 16  # fewer say nothing about a distribution
 
@@ -40,3 +41,14 @@ def check_outputs(
     return found + (
         better_alternative(look, target) or poor_scores(look, target) or unlike_scores(look, target)
     )
+
+
+def holds_scores(
+    session: onnxruntime.InferenceSession, targets: Sequence[Target], data: CalibrationData
+) -> bool:
+    """Tell whether an output is compared as scores of classes, and looks like them on ``data``."""
+    classes = [target for target in targets if target.kind == "classes"]
+    if not classes:
+        return False
+    outputs = Look(session, classes, data).outputs()
+    return any(not rise_together(target, outputs[target.measured]) for target in classes)

@@ -12,7 +12,13 @@ from onnx_unipts.data_check.belief import Belief
 from onnx_unipts.data_check.look import Look
 from onnx_unipts.targets import Target
 
-__all__ = ["better_alternative", "constant_outputs", "poor_scores", "unlike_scores"]
+__all__ = [
+    "better_alternative",
+    "constant_outputs",
+    "poor_scores",
+    "rise_together",
+    "unlike_scores",
+]
 
 # Measured on ResNet-20 and MobileNetV2: right preprocessing was never doubted, wrong ranges were
 # found in nearly all, swapped channels (which cost them 5 and 12 points) in most random subsets.
@@ -68,10 +74,7 @@ def unlike_scores(look: Look, target: Target) -> list[str]:
 
     Softmax does not see that, so that training by it leaves what all scores have in common alone.
     """
-    scores = look.outputs()[target.measured].astype(np.float64)
-    if target.closing or target.inner or scores.ndim != 2 or scores.shape[1] < FEWEST_CLASSES:
-        return []
-    if scores.mean(axis=1).var() <= IN_COMMON * scores.var():
+    if not rise_together(target, look.outputs()[target.measured]):
         return []
     name = target.output
     return [
@@ -79,6 +82,14 @@ def unlike_scores(look: Look, target: Target) -> list[str]:
         f"from sample to sample, as those of classes do not; if they are something else, compress "
         f"with --loss {name}=mse"
     ]
+
+
+def rise_together(target: Target, scores: np.ndarray) -> bool:
+    """Tell whether the values of an output rise and fall together, as no scores of classes do."""
+    if target.closing or target.inner or scores.ndim != 2 or scores.shape[1] < FEWEST_CLASSES:
+        return False
+    scores = scores.astype(np.float64)
+    return bool(scores.mean(axis=1).var() > IN_COMMON * scores.var())
 
 
 def better_alternative(look: Look, target: Target) -> list[str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import onnx_ir as ir
 
 from onnx_unipts.export.choice import required_operators
+from onnx_unipts.export.quiet import quiet
 from onnx_unipts.export.sparse_initializer import mark_sparse, require_one_file
 from onnx_unipts.export.storage import FORMATS, Storage, Written
 from onnx_unipts.graph.cleanup import runnable
@@ -125,16 +126,9 @@ def _save(content: bytes, target: Path, disabled: Sequence[str], path: Path) -> 
 
 def _write_config(path: Path, config: Path) -> None:
     """Write the operators that ``path`` needs, for a build of onnxruntime with no others."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    try:
-        # It sets up logging for the whole process, and says what it does.
+    # It sets up logging for the whole process, and says what it does.
+    with quiet(logging.INFO):
         from onnxruntime.tools.ort_format_model import create_config_from_models
 
-        logging.disable(logging.INFO)
         with atomic_path(config) as temporary:
             create_config_from_models([path], temporary, False)
-    finally:
-        logging.disable(logging.NOTSET)
-        root.handlers[:] = handlers
-        root.setLevel(level)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import onnx
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from onnx_unipts.export.quiet import quiet
 from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError
 from onnx_unipts.graph.model import fits_one_file, from_proto, stored_tensors, to_proto
@@ -123,7 +123,7 @@ def _quantized(proto: onnx.ModelProto, reader: _Reader, averaged: bool) -> ir.Mo
     from onnxruntime.quantization.quantize import quantize_static
 
     CalibrationDataReader.register(_Reader)
-    with tempfile.TemporaryDirectory() as directory, _quiet():
+    with tempfile.TemporaryDirectory() as directory, quiet(logging.WARNING):
         source, path = (Path(directory) / name for name in ("model.onnx", "quantized.onnx"))
         source.write_bytes(proto.SerializeToString())
         quantize_static(
@@ -154,16 +154,6 @@ def _quantized(proto: onnx.ModelProto, reader: _Reader, averaged: bool) -> ir.Mo
     quantized = from_proto(made)
     quantized.graph.sort()
     return quantized
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep the quantizer's advice, which is for who calls it, out of the log."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
 
 
 def _zeros(before: ir.Model, after: ir.Model) -> dict[str, int]:

@@ -12,21 +12,15 @@ from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.model import writing
 from onnx_unipts.output_file import atomic_path
 from onnx_unipts.report.keys import missing_key
+from onnx_unipts.run_files import FIGURES, FINGERPRINT, PAGE, REPORT
 
 __all__ = [
-    "FIGURES",
-    "PAGE",
-    "REPORT",
     "check_page_name",
     "copy_report",
     "read_report",
     "write_page",
     "write_report_page",
 ]
-
-REPORT = "report.json"
-FIGURES = "figures.json"
-PAGE = "report.html"
 
 
 def read_report(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
@@ -42,7 +36,7 @@ def read_report(run_dir: str | os.PathLike[str]) -> dict[str, Any]:
         return report
     if not path.is_dir():
         raise UsageError(f"{path} is not a directory; give the run directory of a compression")
-    if (path / "fingerprint.json").exists():
+    if (path / FINGERPRINT).exists():
         raise UsageError(
             f"{path} holds a run that has not ended; go on with compress --resume, then ask again"
         )

@@ -19,17 +19,25 @@ def divergence(target: Target, dense: np.ndarray, sparse: np.ndarray) -> float:
     squared error divided by the variance of ``dense``. Not finite outputs count as infinitely far.
     """
     dense, sparse = dense.astype(np.float64), sparse.astype(np.float64)
-    if not np.isfinite(sparse).all():
-        return float("inf")
     if target.kind == "classes":
-        log_dense = log_softmax(dense, target.axis)
-        log_sparse = log_softmax(sparse, target.axis)
-        return float((np.exp(log_dense) * (log_dense - log_sparse)).sum(axis=target.axis).mean())
+        return _divergence_of_classes(dense, sparse, target.axis)
+    if not (np.isfinite(dense).all() and np.isfinite(sparse).all()):
+        return float("inf")
     if target.kind == "probability":
         # With p log(p/q) + (1-p) log((1-p)/(1-q)) and log sigmoid(-z) = log sigmoid(z) - z.
         log_dense, log_sparse = log_sigmoid(dense), log_sigmoid(sparse)
         return float((log_dense - log_sparse + np.expm1(log_dense) * (dense - sparse)).mean())
     return float(np.square(dense - sparse).mean() / max(float(dense.var()), 1e-12))
+
+
+def _divergence_of_classes(dense: np.ndarray, sparse: np.ndarray, axis: int) -> float:
+    """Return the divergence of scores; a class that the dense model rules out, at -inf, is none."""
+    with np.errstate(invalid="ignore"):
+        log_dense, log_sparse = log_softmax(dense, axis), log_softmax(sparse, axis)
+        share = np.exp(log_dense)
+        terms = np.where(share == 0, 0.0, share * (log_dense - log_sparse))
+    found = float(terms.sum(axis=axis).mean())
+    return float("inf") if np.isnan(found) else found
 
 
 def total_divergence(
