@@ -32,8 +32,8 @@ AUTOENCODER = """net (float[N,10] x) => (float[N,10] y) {
     f = Reshape (e, s)
     y = Flatten (f)
 }"""
-# 72 steps of 64 samples.
-SETTINGS = {"training.epochs": 9, "training.adaptation": 0}
+# 64 steps.
+SETTINGS = {"training.epochs": 4, "training.batch_size": 8, "training.adaptation": 0}
 
 End = Callable[[Job, RunDirectory], ir.Model]
 
@@ -140,9 +140,8 @@ def test_classifiers_that_teach_better_than_they_are_train_alone(alike: float, t
     rows = onnx.numpy_helper.to_array(weight)
     rows = alike * rows[:1] + (1 - 0.9 * alike) * rows  # values that rise and fall together
     weight.CopyFrom(onnx.numpy_helper.from_array(rows, "w3"))
-    planned = compress(
-        model, tmp_path, {"training.epochs": 64}, dry_run=True, data={"x": images(96)}
-    ).report
+    settings, data = {"training.epochs": 64}, {"x": images(96)}
+    planned = compress(model, tmp_path, settings, dry_run=True, data=data).report
     assert (planned["estimate"]["rehearsal_seconds"] > 0) is bool(alike)
 
 
@@ -166,7 +165,7 @@ def test_its_time_is_estimated(tmp_path: Path):
 
 def test_a_small_network_is_fitted_first_and_says_so(tmp_path: Path):
     rng = np.random.default_rng(1)
-    values = rng.standard_normal((512, 3)) @ rng.standard_normal((3, 10))
+    values = rng.standard_normal((128, 3)) @ rng.standard_normal((3, 10))
     data = {"x": values.astype(np.float32)}
     tensors = draw(0, w1=(10, 32), b1=(32,), w2=(32, 10), b2=(10,))
     model = network(AUTOENCODER, tensors | {"s": np.array([0, 2, 5])})
@@ -190,7 +189,7 @@ def test_a_small_network_is_fitted_first_and_says_so(tmp_path: Path):
 def test_other_recoveries_and_channels_are_not_fitted(settings: dict[str, str], tmp_path: Path):
     report = compress(
         perceptron(), tmp_path, SETTINGS | settings, dry_run=True,
-        data={"x": np.random.default_rng(0).standard_normal((512, 10)).astype(np.float32)},
+        data={"x": np.random.default_rng(0).standard_normal((128, 10)).astype(np.float32)},
     ).report  # fmt: skip
     assert report["recipe"]["training"]["reconstruction"] is False
     assert report["estimate"]["rehearsal_seconds"] == 0
