@@ -22,7 +22,7 @@ import click
 import numpy as np
 from training_step import seconds
 
-from onnx_unipts.training.trainer import available_cores
+from onnx_unipts.cores import available_cores
 
 # What is timed of the published method in each round.
 STEPS = 100

@@ -18,7 +18,7 @@ import click
 import numpy as np
 from training_step import seconds, training_step
 
-from onnx_unipts.training.trainer import available_cores
+from onnx_unipts.cores import available_cores
 
 FEATURES = 9
 

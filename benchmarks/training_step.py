@@ -16,12 +16,13 @@ import numpy as np
 
 from onnx_unipts.allocation import ALLOCATORS, Problem
 from onnx_unipts.calibration import CalibrationData, input_signature, load_calibration_data
+from onnx_unipts.cores import available_cores
 from onnx_unipts.graph.model import load_model
 from onnx_unipts.graph.prunable import find_prunable
 from onnx_unipts.recipe import load_recipe
 from onnx_unipts.student import batches_of, build_student
 from onnx_unipts.training.ort import inference_session
-from onnx_unipts.training.trainer import Trainer, available_cores, replicas_for
+from onnx_unipts.training.trainer import Trainer, replicas_for
 
 
 @click.command()

@@ -8,9 +8,9 @@ from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
+from onnx_unipts.cores import available_cores
 from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.output_file import require_text
-from onnx_unipts.training.trainer import available_cores
 
 __all__ = [
     "ModelPath",

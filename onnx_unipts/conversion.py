@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.arguments import ModelPath, check_kinds, model_file
-from onnx_unipts.export.storage import Storage
+from onnx_unipts.export.storage import Storage, forget_sparse
 from onnx_unipts.external_data import data_files
 from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError
 from onnx_unipts.graph.model import load_model, save_model, stored_tensors, writing
@@ -49,7 +49,7 @@ def pack(
     source, target = _paths(model, output, "packed")
     loaded = load_model(source, unpacked=False)
     unpacked = unpack_weights(loaded)
-    stored_otherwise = bool(unpacked) or _forget_sparse(loaded)
+    stored_otherwise = bool(unpacked) or forget_sparse(loaded)
     before = _tensors(loaded)
     try:
         packing = pack_weights(loaded, storage.pack, half=values == "float16")
@@ -86,7 +86,7 @@ def unpack(model: ModelPath, output: ModelPath | None = None) -> dict[str, Any]:
     source, target = _paths(model, output, "unpacked")
     loaded = load_model(source, unpacked=False)
     unpacked = unpack_weights(loaded)
-    sparse = _forget_sparse(loaded)
+    sparse = forget_sparse(loaded)
     notes = []
     if unpacked or sparse:
         save_model(loaded, target)
@@ -108,16 +108,6 @@ def _paths(model: ModelPath, output: ModelPath | None, word: str) -> tuple[Path,
     source = model_file(model)
     target = Path(output) if output is not None else source.with_name(f"{source.stem}.{word}.onnx")
     return source, check_output_file(target, "--output", source if source.is_file() else None)
-
-
-def _forget_sparse(model: ir.Model) -> list[str]:
-    """Have sparse initializers stored dense; return their names."""
-    sparse = []
-    for key, stored in stored_tensors(model).items():
-        if stored.value.meta.get("storage") == "sparse":
-            del stored.value.meta["storage"]
-            sparse.append(key)
-    return sparse
 
 
 def _tensors(model: ir.Model) -> dict[str, np.ndarray]:

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from onnx_unipts.cores import available_cores
 from onnx_unipts.graph.errors import BrokenEnvironmentError
 
 __all__ = ["Problem", "Runtime", "check_training_runtime", "describe", "probe_runtime", "versions"]
@@ -112,7 +113,7 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "executable": sys.executable,
         "platform": platform.platform(),
-        "cores": _cores(),
+        "cores": available_cores(),
         "memory_bytes": _memory_bytes(),
         "libraries": {name: libraries.get(name) for name in LIBRARIES},
         "onnxruntime": {"distributions": distributions, **asdict(runtime)},
@@ -240,13 +241,6 @@ def _probe_in_child() -> Runtime:
     if child.returncode != 0:
         return Runtime(installed=True, error=f"the import ends Python with {child.returncode}")
     return Runtime(**json.loads(child.stdout.splitlines()[-1]))
-
-
-def _cores() -> int:
-    """Cores this process may use: fewer than the machine has under taskset or in a container."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _memory_bytes() -> int | None:

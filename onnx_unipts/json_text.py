@@ -23,7 +23,7 @@ def plain(value: Any, *, strict: bool = True) -> Any:
         return plain(value.tolist(), strict=strict)
     if isinstance(value, Mapping):
         return {str(key): plain(item, strict=strict) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
+    if isinstance(value, list | tuple):
         return [plain(item, strict=strict) for item in value]
     if isinstance(value, os.PathLike):
         return os.fspath(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -10,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from onnx_unipts.cores import available_cores
 
 __all__ = ["Frame", "decode_images", "scaled"]
 
@@ -40,15 +41,9 @@ def decode_images(paths: Sequence[Path], frame: Frame, pixels: np.ndarray) -> li
         chunk = paths[start : start + _CHUNK]
         return [_decode_one(p, frame, pixels[start + at]) for at, p in enumerate(chunk)]
 
-    with ThreadPoolExecutor(_cores()) as pool:
+    with ThreadPoolExecutor(available_cores()) as pool:
         chunks: Iterable[list[str | None]] = pool.map(decode_chunk, range(0, len(paths), _CHUNK))
         return [reason for chunk in chunks for reason in chunk]
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _decode_one(path: Path, frame: Frame, target: np.ndarray) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +13,7 @@ from onnx_unipts.patterns.masking import Scores
 from onnx_unipts.recipe import Training
 from onnx_unipts.student import Student
 
-__all__ = ["CRITERIA", "Evidence", "FixedScores", "ScaledMagnitude"]
+__all__ = ["CRITERIA", "Evidence", "FixedScores", "ScaledMagnitude", "warn_of_others"]
 
 
 @dataclass(frozen=True)
@@ -59,3 +59,10 @@ class FixedScores:
     def __call__(self, name: str, tensor: np.ndarray) -> np.ndarray:
         """Return the scores of the weight called ``name``."""
         return self.scores[name]
+
+
+def warn_of_others(evidence: Evidence, known: Collection[str]) -> None:
+    """Tell which weights go by magnitude, because what enters them cannot be measured."""
+    others = [name for name in evidence.student.prunable if name not in known]
+    if others:
+        evidence.warn(f"inputs cannot be measured, magnitude decides: {', '.join(others)}")

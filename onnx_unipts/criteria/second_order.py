@@ -6,8 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from onnx_unipts.criteria.criterion import CRITERIA, Evidence, ScaledMagnitude
-from onnx_unipts.criteria.wanda import warn_of_others
+from onnx_unipts.criteria.criterion import CRITERIA, Evidence, ScaledMagnitude, warn_of_others
 from onnx_unipts.patterns.masking import Scores
 from onnx_unipts.reconstruction import (
     LinearLayer,

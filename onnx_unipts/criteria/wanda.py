@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnx_unipts.criteria.criterion import CRITERIA, Evidence, ScaledMagnitude
+from onnx_unipts.criteria.criterion import CRITERIA, Evidence, ScaledMagnitude, warn_of_others
 from onnx_unipts.patterns.masking import Scores
 from onnx_unipts.reconstruction import input_squares, linear_layers
 
@@ -27,10 +27,3 @@ def wanda(evidence: Evidence) -> Scores:
         factors[name] = layer.tensor(spread, student.dense[name].shape).astype(np.float32)
     warn_of_others(evidence, factors.keys())
     return ScaledMagnitude(factors)
-
-
-def warn_of_others(evidence: Evidence, known: object) -> None:
-    """Tell which weights go by magnitude, because what enters them cannot be measured."""
-    others = [name for name in evidence.student.prunable if name not in known]  # type: ignore[operator]
-    if others:
-        evidence.warn(f"inputs cannot be measured, magnitude decides: {', '.join(others)}")

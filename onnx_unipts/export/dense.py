@@ -6,8 +6,8 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from onnx_unipts.export.storage import FORMATS, Storage, Written
-from onnx_unipts.graph.model import save_model, stored_tensors
+from onnx_unipts.export.storage import FORMATS, Storage, Written, forget_sparse
+from onnx_unipts.graph.model import save_model
 
 __all__ = ["Dense"]
 
@@ -23,8 +23,6 @@ class Dense:
 
     def write(self, model: ir.Model, path: Path, storage: Storage) -> Written:
         """Write ``model``; what was sparse in its file is dense, too."""
-        for stored in stored_tensors(model).values():
-            if stored.value.meta.get("storage") == "sparse":
-                del stored.value.meta["storage"]
+        forget_sparse(model)
         save_model(model, path)
         return Written(storage)

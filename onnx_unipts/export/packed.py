@@ -7,8 +7,8 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from onnx_unipts.export.storage import FORMATS, Storage, Written
-from onnx_unipts.graph.model import save_model, stored_tensors
+from onnx_unipts.export.storage import FORMATS, Storage, Written, forget_sparse
+from onnx_unipts.graph.model import save_model
 from onnx_unipts.graph.packing import check_packable, pack
 
 __all__ = ["Packed"]
@@ -26,9 +26,7 @@ class Packed:
 
     def write(self, model: ir.Model, path: Path, storage: Storage) -> Written:
         """Pack ``model`` and write it."""
-        for stored in stored_tensors(model).values():
-            if stored.value.meta.get("storage") == "sparse":
-                del stored.value.meta["storage"]
+        forget_sparse(model)
         packing = pack(model, storage.pack, half=storage.values == "float16")
         save_model(model, path)
         written = Written(storage, [asdict(weight) for weight in packing.packed])

@@ -11,10 +11,11 @@ import onnx_ir as ir
 
 from onnx_unipts.export.qdq import QUANTIZATIONS
 from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.graph.model import stored_tensors
 from onnx_unipts.graph.packing import choices
 from onnx_unipts.graph.registry import Registry
 
-__all__ = ["FORMATS", "VALUES", "Exporter", "Storage", "Written"]
+__all__ = ["FORMATS", "VALUES", "Exporter", "Storage", "Written", "forget_sparse"]
 
 # How values are stored: in the type that the model has, or rounded to half precision.
 VALUES = ("stored", "float16")
@@ -79,3 +80,13 @@ class Exporter(Protocol):
 
 
 FORMATS: Registry[type[Exporter]] = Registry("format", "onnx_unipts.export")
+
+
+def forget_sparse(model: ir.Model) -> list[str]:
+    """Have the sparse initializers of ``model`` stored dense; return their names."""
+    sparse = []
+    for key, stored in stored_tensors(model).items():
+        if stored.value.meta.get("storage") == "sparse":
+            del stored.value.meta["storage"]
+            sparse.append(key)
+    return sparse

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -37,7 +36,6 @@ __all__ = [
     "SMALLEST_SLICE",
     "Checkpoint",
     "Trainer",
-    "available_cores",
     "differentiable_student",
     "gradient_graph",
     "replicas_for",
@@ -256,10 +254,3 @@ def _summed(steps: Iterable[Step]) -> Step:
         loss += one_loss
         gradients = {n: gradients[n] + g for n, g in one.items()} if gradients else one
     return loss, gradients
-
-
-def available_cores() -> int:
-    """Return the number of cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
