@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import pkgutil
 import threading
@@ -10,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Generic, TypeVar
 
 from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.graph.hint import hint
 
 __all__ = ["Registry"]
 
@@ -50,9 +50,7 @@ class Registry(Mapping[str, T], Generic[T]):
         self._discover()
         if name not in self._plugins:
             known = ", ".join(self)
-            close = difflib.get_close_matches(name, self, n=1)
-            hint = f" (did you mean {close[0]}?)" if close else ""
-            raise UsageError(f"unknown {self.kind} {name!r}{hint}; known: {known}")
+            raise UsageError(f"unknown {self.kind} {name!r}{hint(name, self)}; known: {known}")
         return self._plugins[name]
 
     def __contains__(self, name: object) -> bool:

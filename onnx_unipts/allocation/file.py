@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from onnx_unipts.allocation.automatic import AUTO
 from onnx_unipts.allocation.kept import Kept
 from onnx_unipts.allocation.problem import ALLOCATORS, Problem
 from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.graph.hint import hint
 
 __all__ = [
     "allocate",
@@ -62,10 +62,8 @@ def is_allocator(method: str) -> bool:
 def check_method(method: str) -> None:
     """Raise `UsageError` unless ``method`` is an allocator's name or a file."""
     if not is_allocator(method) and not Path(method).is_file():
-        close = difflib.get_close_matches(method, ALLOCATORS, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
         raise UsageError(
-            f"unknown allocation {method!r}{hint}: neither a file nor one of "
+            f"unknown allocation {method!r}{hint(method, ALLOCATORS)}: neither a file nor one of "
             f"{', '.join((AUTO, *ALLOCATORS))}"
         )
 

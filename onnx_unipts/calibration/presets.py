@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.graph.hint import hint
 
 __all__ = ["PRESETS", "Preset", "find_preset"]
 
@@ -42,6 +42,6 @@ def find_preset(name: str) -> Preset:
     """Return the preset called ``name``; `UsageError` lists the known and names the nearest."""
     if name in PRESETS:
         return PRESETS[name]
-    close = difflib.get_close_matches(name, PRESETS, n=1)
-    hint = f" (did you mean {close[0]}?)" if close else ""
-    raise UsageError(f"unknown preprocessing preset {name!r}{hint}; known: {', '.join(PRESETS)}")
+    raise UsageError(
+        f"unknown preprocessing preset {name!r}{hint(name, PRESETS)}; known: {', '.join(PRESETS)}"
+    )

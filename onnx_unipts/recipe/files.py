@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from importlib import resources
@@ -12,6 +11,7 @@ from typing import Any
 import yaml
 
 from onnx_unipts.graph.errors import UsageError
+from onnx_unipts.graph.hint import hint
 from onnx_unipts.recipe.schema import Recipe
 from onnx_unipts.recipe.validation import validated
 from onnx_unipts.yaml_text import read_yaml
@@ -50,10 +50,9 @@ def load_recipe(source: str | os.PathLike[str] | Recipe) -> Recipe:
         )
     path = Path(name)
     if not path.is_file():
-        close = difflib.get_close_matches(name, shipped, n=1)
-        hint = f" (did you mean {close[0]}?)" if close else ""
         raise UsageError(
-            f"unknown recipe {name!r}{hint}: neither a file nor one of {', '.join(shipped)}"
+            f"unknown recipe {name!r}{hint(name, shipped)}: neither a file nor one of "
+            f"{', '.join(shipped)}"
         )
     try:
         text = path.read_text(encoding="utf-8")

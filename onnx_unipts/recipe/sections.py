@@ -119,7 +119,7 @@ class Training(Section):
     reconstruction: bool | None = Field(
         default=None,
         description="Fit each layer to its dense outputs before training; null: where samples or "
-        "steps are few.",
+        "steps are few, and where a rehearsal shows that it helps.",
     )
     reconstruction_masks: Literal["auto", "fixed", "searched"] = Field(
         default="auto",
