@@ -105,7 +105,7 @@ def test_beside_an_ort_file_lies_the_list_of_its_operators(tmp_path: Path):
 
 
 def test_folding_keeps_the_zeros_and_their_sign(tmp_path: Path):
-    from onnx_unipts.graph.normalization_folding import fold_normalizations
+    from onnx_unipts.graph.normalization.merging import fold_normalizations
 
     source = saved(wide(normalized=True), tmp_path)
     model = load_model(source)
@@ -120,7 +120,7 @@ def test_folding_keeps_the_zeros_and_their_sign(tmp_path: Path):
 
 @pytest.mark.parametrize(("scale", "count"), [(1.0, 1), (0.0, 1), (1e-5, 0), (6e4, 0)])
 def test_what_half_precision_cannot_hold_is_not_folded(scale: float, count: int, tmp_path: Path):
-    from onnx_unipts.graph.normalization_folding import fold_normalizations
+    from onnx_unipts.graph.normalization.merging import fold_normalizations
 
     text = """net (float16[N,3,8,8] x) => (float16[N,4,6,6] y) {
         c = Conv (x, w)
@@ -137,7 +137,7 @@ def test_what_half_precision_cannot_hold_is_not_folded(scale: float, count: int,
 
 
 def test_the_bias_of_a_folded_normalisation_gets_a_name_that_is_free(tmp_path: Path):
-    from onnx_unipts.graph.normalization_folding import fold_normalizations
+    from onnx_unipts.graph.normalization.merging import fold_normalizations
 
     model = load_model(saved(wide(normalized=True), tmp_path))
     (before,) = run(model)

@@ -19,7 +19,7 @@ from onnx_unipts.export.storage import FORMATS, Storage, Written
 from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError, UsageError
 from onnx_unipts.graph.model import to_bytes
-from onnx_unipts.graph.normalization_folding import fold_normalizations
+from onnx_unipts.graph.normalization.merging import fold_normalizations
 from onnx_unipts.graph.reason import reason_of
 from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.graph.sequence_inputs import holds_sequences

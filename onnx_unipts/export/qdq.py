@@ -17,7 +17,7 @@ from onnx_unipts.export.quiet import quiet
 from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError
 from onnx_unipts.graph.model import fits_one_file, from_proto, stored_tensors, to_proto
-from onnx_unipts.graph.normalization_folding import fold_normalizations
+from onnx_unipts.graph.normalization.merging import fold_normalizations
 from onnx_unipts.graph.opset_conversion import convert_opset
 from onnx_unipts.graph.reason import reason_of
 from onnx_unipts.graph.runtime import onnxruntime

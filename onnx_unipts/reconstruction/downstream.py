@@ -69,7 +69,7 @@ def _behind(value: ir.Value, norm: Normalization) -> Downstream:
 
 def _only_reader(value: ir.Value) -> ir.Node | None:
     uses = list(value.uses())
-    if len(uses) != 1 or value.is_graph_output() or uses[0][0].domain not in ("", "ai.onnx"):
+    if len(uses) != 1 or value.is_graph_output() or uses[0][0].domain:
         return None
     return uses[0][0]
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from onnx_unipts.graph.padding import same_padding
 from onnx_unipts.graph.parameters import PASSED
 from onnx_unipts.patterns import Layout
 from onnx_unipts.student import Student
@@ -110,12 +111,8 @@ class LinearLayer:
         count = len(sizes)
         if self.auto_pad == "NOTSET":
             return list(zip(self.pads[:count], self.pads[count:], strict=True))
-        padding = []
-        for size, stride, width in zip(sizes, self.strides, self._reach, strict=True):
-            total = max((-(-size // stride) - 1) * stride + width - size, 0)
-            less, more = total // 2, total - total // 2
-            padding.append((less, more) if self.auto_pad == "SAME_UPPER" else (more, less))
-        return padding
+        upper = self.auto_pad == "SAME_UPPER"
+        return same_padding(sizes, self._reach, self.strides, upper=upper)
 
     @property
     def _ends(self) -> tuple[int, int]:
@@ -138,7 +135,7 @@ def linear_layers(student: Student) -> dict[str, LinearLayer]:
         if layout is None or layout.in_axis is None or layout.out_axis is None or use is None:
             continue
         node, index = use
-        if node.graph is not student.model.graph or node.domain not in ("", "ai.onnx"):
+        if node.graph is not student.model.graph or node.domain:
             continue
         layer = None
         if node.op_type == "Conv" and index == 1:

@@ -63,7 +63,7 @@ def _normalized_values(graph: ir.Graph) -> list[tuple[ir.Value, np.ndarray, np.n
     """Return what enters each BatchNormalization, with its running mean and variance."""
     found = []
     for node in graph:
-        if node.op_type != "BatchNormalization" or node.domain not in ("", "ai.onnx"):
+        if node.op_type != "BatchNormalization" or node.domain:
             continue
         if node.attributes.get_int("training_mode", 0) or len(node.inputs) < 5:
             continue
