@@ -72,24 +72,26 @@ class Untrained:
 def attempts_at(job: Job, student: Student, untrained: Untrained) -> list[Attempt]:
     """Return the attempts at training, the boldest first.
 
-    The careful ones, which are all where layers were fitted or batches are too small to normalise
-    by, train the best there is without training: with its statistics, on its outputs alone. Where
-    that was fitted, wholly, the first of them learns from inner values instead, if there is a
-    `body_of` the student.
+    The careful ones, which are all where the recipe has fitted layers trained carefully or batches
+    are too small to normalise by, train the best there is without training: with its statistics, on
+    its outputs alone. Where that was fitted, wholly, the first of them learns from inner values
+    instead, if there is a `body_of` the student.
     """
     settings = job.recipe.training
+    at_once = settings.model_copy(update={"ramp": 0.0})  # pruned already: nothing grows back first
     bold = [
         Attempt(
             number=number,
             learner=student,
             settled=student,
-            start=student.tensors,
-            settings=_at(settings, settings.learning_rate * RATES[number]),
+            start=untrained.best if untrained.renewed else student.tensors,
+            settings=_at(
+                at_once if untrained.renewed else settings, settings.learning_rate * RATES[number]
+            ),
         )
         for number in range(CAREFUL_FROM)
     ]
-    # What is pruned already is not grown back first.
-    settings = settings.model_copy(update={"ramp": 0.0})
+    settings = at_once
     alone = replace(student, normalizations=(), features=())
     body = (body_of(student) if untrained.renewed and untrained.wholly else None) or alone
     careful = []
@@ -106,7 +108,8 @@ def attempts_at(job: Job, student: Student, untrained: Untrained) -> list[Attemp
             parts=inside and fitting_views(job.data, student.multiplications, settings.augment) > 1,
         )
         careful.append(attempt)
-    return careful if untrained.fitted or settings.batch_size < SMALLEST_SLICE else bold + careful
+    fitted = untrained.fitted and settings.careful is not False
+    return careful if fitted or settings.batch_size < SMALLEST_SLICE else bold + careful
 
 
 def _at(settings: Training, rate: float) -> Training:

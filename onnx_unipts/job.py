@@ -115,10 +115,11 @@ class Job:
     def adaptation(self) -> int:
         """The steps in which the dense model adapts to the data before it teaches.
 
-        None on made-up data; none before training from fitted layers, which is for few samples.
+        None on made-up data; none before careful training from fitted layers.
         """
         settings = self.recipe.training
-        if self.synthetic or settings.epochs == 0 or settings.reconstruction:
+        carefully = settings.reconstruction and settings.careful is not False
+        if self.synthetic or settings.epochs == 0 or carefully:
             return 0
         return settings.adaptation
 

@@ -26,7 +26,6 @@ from onnx_unipts.graph.reason import reason_of
 from onnx_unipts.job import Job
 from onnx_unipts.memory import give_back
 from onnx_unipts.patterns.masking import Masking, Scores
-from onnx_unipts.recipe import Recipe
 from onnx_unipts.recover import recover
 from onnx_unipts.rehearsal import rehearsed
 from onnx_unipts.run_directory import RunDirectory
@@ -41,7 +40,7 @@ from onnx_unipts.training.recovery import RECOVERIES
 __all__ = ["PREPARATION", "Outcome", "run_compression", "run_search"]
 
 # The checkpoints of what does not depend on the sparsity.
-PREPARATION = ("synthetic", "student", "student-fitted")
+PREPARATION = ("synthetic", "student", "student-unadapted")
 # What allocates where candidates cannot be scored.
 UNSCORED = "lamp"
 # Adaptation that changes more of the dense model's answers than this is no adaptation.
@@ -57,11 +56,10 @@ class Outcome:
     """What a compression found out, beside the file it wrote.
 
     ``before_recovery`` is the dense model with the same numbers of weights removed, not trained;
-    None where that is what was written. ``history`` is what `Course` measured. ``recipe`` says
-    what a `rehearsal` found, too.
+    None where that is what was written. ``history`` is what `Course` measured. ``fitted`` says
+    whether layers were fitted before training.
     """
 
-    recipe: Recipe
     search: SearchOutcome
     before_recovery: ir.Model | None
     losses: list[float]
@@ -69,6 +67,7 @@ class Outcome:
     training_seconds: float
     untrained: list[str]
     finished: Finished
+    fitted: bool = False
 
 
 @QUIET
@@ -125,7 +124,6 @@ def _compress(job: Job, run: RunDirectory, student: Student) -> Outcome:
         run.write_json(ALLOCATION, document)
     done = finish(job, student, recovery.tensors, recovery.kept)
     return Outcome(
-        job.recipe,
         search,
         before,
         recovery.losses,
@@ -133,6 +131,7 @@ def _compress(job: Job, run: RunDirectory, student: Student) -> Outcome:
         seconds,
         recovery.untrained,
         done,
+        fitted=bool(job.recipe.training.reconstruction),
     )
 
 
@@ -163,7 +162,7 @@ def _only_prune(job: Job, run: RunDirectory, unscored: str = UNSCORED) -> Outcom
     run.write_json(ALLOCATION, document)
     search = SearchOutcome(kept, time.monotonic() - began, 0, 0, [])
     done = finish_untrained(job, _pruned_only(job, dense, kept, job.masking), kept)
-    return Outcome(job.recipe, search, None, [], [], 0.0, list(job.keys), done)
+    return Outcome(search, None, [], [], 0.0, list(job.keys), done)
 
 
 def _plain(array: np.ndarray, zero: int) -> np.ndarray:
@@ -201,8 +200,7 @@ def _data(job: Job, run: RunDirectory) -> CalibrationData:
 def _student(job: Job, run: RunDirectory) -> Student:
     """Build the student; its tensors are kept, so that a resumed run has the very same ones."""
     student = isolated(_built_student, job)
-    # The dense model teaches as it is where layers are fitted.
-    name = "student-fitted" if job.recipe.training.reconstruction else "student"
+    name = "student" if job.adaptation else "student-unadapted"
     saved = run.load_checkpoint(name)
     if saved is None:
         student.dense = _adapted(job, student)

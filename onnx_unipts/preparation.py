@@ -45,17 +45,12 @@ from onnx_unipts.remarks import present
 from onnx_unipts.targets import Target
 from onnx_unipts.training.objective import OBJECTIVES
 from onnx_unipts.training.recovery import RECOVERIES
+from onnx_unipts.ways import chosen_way
 
 __all__ = ["prepare_job"]
 
 # Steps per epoch where the samples do not fill one batch.
 STEPS_OF_FEW = 4
-# Fewer samples than the first, for more weights each than the second, are learned by heart.
-FEW_SAMPLES = 1024
-WEIGHTS_PER_SAMPLE = 1000
-# Fewer steps than these do not train: ResNet-20 at 0.8 from 1,024 images is right on 82.9 % of
-# others after 48 from fitted layers, on 79.2 % after as many without.
-FEW_STEPS = 64
 # Fewer than these say nothing about what a model will meet.
 FEWEST_SAMPLES = 8
 
@@ -101,9 +96,7 @@ def prepare_job(
     held_out = None
     if eval_data is not None:
         held_out = load_calibration_data(eval_data, signature, options, seed=recipe.seed)
-    if recipe.training.epochs > 0:
-        pruned = sum(weight.count for weight in weights if weight.pruned)
-        recipe = _for_few(recipe, loaded, pruned, is_synthetic(data))
+    recipe = _with_batches(recipe, loaded)
     job = Job(
         path,
         Path(output),
@@ -121,6 +114,7 @@ def prepare_job(
         batching=batching,
     )
     _check_prescribed(job)
+    job.recipe = chosen_way(job, unfilled=recipe.training.batch_size != wanted)
     targets = _targets(job)
     _check_fitness(job, targets)
     _check_channels(job)
@@ -225,29 +219,14 @@ def _check_whole_model(recipe: Recipe, pattern: Pattern) -> None:
         )
 
 
-def _for_few(recipe: Recipe, data: CalibrationData, weights: int, made_up: bool) -> Recipe:
-    """Return ``recipe`` as it suits few samples and steps: a smaller batch, layers fitted first.
-
-    ``weights`` is how many there are to prune. Unless the recipe says whether, layers are fitted
-    where samples do not fill one batch, are few for so many weights, or where steps are few: what
-    these cannot teach, least squares can. Elsewhere that is left to a rehearsal; but made-up
-    samples, channels and other recoveries are not fitted.
+def _with_batches(recipe: Recipe, data: CalibrationData) -> Recipe:
+    """Return ``recipe`` with smaller batches where the samples do not fill one.
 
     Raises `UsageError` for fewer than `FEWEST_SAMPLES`, unless the recipe's batch asks for so few.
     """
-    changed: dict[str, Any] = {}
-    settings = recipe.training
-    unfilled = len(data) < settings.batch_size
-    if unfilled:
-        if len(data) < FEWEST_SAMPLES:
-            require_batch(data, settings.batch_size)
-        changed["training.batch_size"] = max(1, len(data) // STEPS_OF_FEW)
-    dynamic = settings.recovery == "dynamic"
-    few = len(data) < FEW_SAMPLES and weights >= len(data) * WEIGHTS_PER_SAMPLE
-    real = not made_up and not parse_pattern(recipe.pattern).whole_model
-    short = real and settings.steps(len(data)) < FEW_STEPS
-    if settings.reconstruction is None:
-        fitted = unfilled or (dynamic and (few or short))
-        undecided = not fitted and dynamic and real
-        changed["training.reconstruction"] = None if undecided else fitted
-    return recipe.with_settings(changed)
+    size = recipe.training.batch_size
+    if recipe.training.epochs == 0 or len(data) >= size:
+        return recipe
+    if len(data) < FEWEST_SAMPLES:
+        require_batch(data, size)
+    return recipe.with_settings({"training.batch_size": max(1, len(data) // STEPS_OF_FEW)})

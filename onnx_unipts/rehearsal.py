@@ -15,9 +15,7 @@ from typing import NamedTuple
 import onnx_ir as ir
 
 from onnx_unipts.callbacks import Callbacks
-from onnx_unipts.data_check import holds_scores
 from onnx_unipts.evaluation import Fidelity, compare, outputs_of
-from onnx_unipts.fit_cost import sample_multiplications
 from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.isolation import isolated
@@ -33,11 +31,6 @@ __all__ = ["SEEN", "Ways", "is_rehearsed", "rehearsed", "ways_of"]
 
 # The share of the samples that both ways are gone on.
 SEEN = 1 - 1 / HELD_OUT
-# Multiplications of all samples of all epochs, forwards, for which rehearsing takes too long: five
-# minutes of training. ResNet-20 reaches them with 2,400 images in three epochs.
-MOST_MULTIPLICATIONS = 300_000_000_000
-# The operators with or behind which a student has normalisations that adapt.
-ADAPTING = ("BatchNormalization", "Conv", "ConvTranspose")
 # Where a way leads that cannot be gone.
 NOWHERE = Fidelity(0, math.inf, None)
 
@@ -59,29 +52,9 @@ def ways_of(job: Job) -> Ways:
 
 
 def is_rehearsed(job: Job) -> bool:
-    """Tell whether both ways are tried: the recipe leaves it open, and it takes no hours."""
+    """Tell whether both ways are tried: see `chosen_way`."""
     settings = job.recipe.training
-    if settings.reconstruction is not None or settings.epochs == 0:
-        return False
-    if len(job.data) - len(job.data) // HELD_OUT < settings.batch_size:
-        return False
-    # Each weight counts at least once, also where shapes are not known.
-    each = max(sample_multiplications(job), sum(weight.count for weight in job.pruned))
-    if each * settings.epochs * len(job.data) > MOST_MULTIPLICATIONS:
-        return False
-    return not _teaches_better(job)
-
-
-def _teaches_better(job: Job) -> bool:
-    """Tell whether what is trained may be right more often the less it is like the dense model.
-
-    Scores of a dense model that adapted to the data are nearer to the truth than its own. ResNet-20
-    at 0.8 from 6,400 images: trained, it is right on 86.7 % of others and agrees with the dense
-    model, right on 86.5 %, on 86.9 %; from fitted layers 82.9 % and 88.3 %.
-    """
-    if job.adaptation == 0 or not any(node.op_type in ADAPTING for node in job.dense.graph):
-        return False
-    return holds_scores(file_session(job.path, job.cores, job.targets), job.targets, job.data)
+    return settings.reconstruction is None and settings.epochs > 0
 
 
 def rehearsed(job: Job, run: RunDirectory, go: Callable[[Job, RunDirectory], ir.Model]) -> Job:
@@ -91,11 +64,9 @@ def rehearsed(job: Job, run: RunDirectory, go: Callable[[Job, RunDirectory], ir.
     samples that neither way has seen: diverges less, and agrees on no fewer of them. ``go`` returns
     the sparse model at the end of a way. What was found stands in the journal of ``run``.
     """
-    if job.recipe.training.reconstruction is not None:
+    if not is_rehearsed(job):
         return job
     ways = ways_of(job)
-    if not is_rehearsed(job):
-        return ways.trained
     run.times.begin("rehearsal")
     known = run.entries("rehearsal")
     fitted = known[-1]["fitted"] if known else _fitted_is_nearer(job, ways, run, go)

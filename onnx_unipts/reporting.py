@@ -62,7 +62,6 @@ def planned_report(job: Job) -> Report:
 def finished_report(job: Job, outcome: Outcome) -> tuple[Report, dict[str, Any]]:
     """Return the report of a finished run, and what its figures show beside it."""
     report = planned_report(job)
-    report.recipe = outcome.recipe.model_dump(mode="json")
     report.output = describe_file(job.output, data_files(job.output))
     sparse = outcome.finished.weights
     report.layers = layer_sparsities(job.weights, sparse)
@@ -97,6 +96,7 @@ def finished_report(job: Job, outcome: Outcome) -> tuple[Report, dict[str, Any]]
         "loss": outcome.losses,
         "history": outcome.history,
         "untrained": outcome.untrained,
+        "reconstruction": outcome.fitted,
     }
     report.measured = _measured(job, data)
     report.runtimes = gains(

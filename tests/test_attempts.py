@@ -72,6 +72,21 @@ def test_what_was_fitted_wholly_learns_from_inner_values_first(convolutional, tm
         assert attempt.start is before.best
 
 
+def test_what_was_fitted_is_trained_boldly_first_where_the_recipe_says_so(
+    convolutional, tmp_path: Path
+):
+    student, _ = convolutional
+    job = job_of(tmp_path, careful=False)
+    for renewed in (True, False):
+        before = untrained(student, fitted=True, renewed=renewed)
+        attempts = attempts_at(job, student, before)
+        assert [attempt.careful for attempt in attempts] == [False, False, True, True]
+        for bold in attempts[:2]:
+            assert bold.learner is bold.settled is student
+            assert bold.start is (before.best if renewed else student.tensors)
+            assert bold.settings.ramp == (0 if renewed else job.recipe.training.ramp)
+
+
 @pytest.mark.parametrize(("renewed", "wholly"), [(True, False), (False, True), (False, False)])
 def test_what_was_not_learns_from_outputs(
     convolutional, tmp_path: Path, renewed: bool, wholly: bool

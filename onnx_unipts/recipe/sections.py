@@ -121,6 +121,11 @@ class Training(Section):
         description="Fit each layer to its dense outputs before training; null: where samples or "
         "steps are few, and where a rehearsal shows that it helps.",
     )
+    careful: bool | None = Field(
+        default=None,
+        description="From fitted layers by small steps, which keep statistics; null: unless scores "
+        "of classes are learned from a dense model that adapts to many samples.",
+    )
     reconstruction_masks: Literal["auto", "fixed", "searched"] = Field(
         default="auto",
         description="With reconstruction by magnitude: masks fixed, searched with the weights, or "

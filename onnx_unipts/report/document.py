@@ -49,7 +49,8 @@ class Report:
             ``total_seconds``.
         search: ``evaluations``, ``images``, ``best_by_generation``.
         training: ``steps``, ``images``, ``loss`` by step, and ``history`` by epoch: ``epoch``,
-            ``step``, ``samples``, ``divergence``, ``agreement``, ``accuracy`` as if it ended there.
+            ``step``, ``samples``, ``divergence``, ``agreement``, ``accuracy`` as if it ended there;
+            ``reconstruction``: whether layers were fitted before.
         measured: ``latency``, ``load`` and ``memory`` of the dense and the written file, see
             `onnx_unipts.measurement`; what was not measured is missing.
         runtimes: which runtimes gain from the zeros, a sentence each.
