@@ -70,7 +70,7 @@ CASES = {"autoencoder, R2": autoencoder, "regression, R2": regression, "digits":
 
 @click.command()
 @click.option("--sparsity", "sparsities", type=float, multiple=True, default=(0.8, 0.9))
-@click.option("--epochs", type=int, multiple=True, default=(5, 15, 60), show_default=True)
+@click.option("--epochs", type=int, multiple=True, default=(5, 60), show_default=True)
 @click.option("--seed", "seeds", type=int, multiple=True, default=(0, 1, 2), show_default=True)
 @click.option("--only", multiple=True, help="Cases to measure; else all.")
 def main(

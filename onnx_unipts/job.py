@@ -94,8 +94,7 @@ class Job:
         """The name of what shares the sparsity out, or a file; ``searching`` where that is all."""
         training = self.recipe.training
         trained = training.epochs > 0 and not self.pattern.whole_model
-        fitted = bool(training.reconstruction) and training.recovery == "dynamic"
-        fitted = fitted and not self.synthetic
+        fitted = self.trains_carefully and training.recovery == "dynamic" and not self.synthetic
         return allocator_for(self.recipe.allocation.method, searching or not trained, fitted)
 
     @property
@@ -118,10 +117,15 @@ class Job:
         None on made-up data; none before careful training from fitted layers.
         """
         settings = self.recipe.training
-        carefully = settings.reconstruction and settings.careful is not False
-        if self.synthetic or settings.epochs == 0 or carefully:
+        if self.synthetic or settings.epochs == 0 or self.trains_carefully:
             return 0
         return settings.adaptation
+
+    @property
+    def trains_carefully(self) -> bool:
+        """Whether layers are fitted and then trained by small steps alone."""
+        settings = self.recipe.training
+        return bool(settings.reconstruction) and settings.careful is not False
 
     @property
     def searches_masks(self) -> bool:

@@ -91,9 +91,7 @@ def recover(job: Job, run: RunDirectory, student: Student, kept: Kept) -> Recove
         recovery = settle(number, state)
         if divergence_of(recovery.tensors) <= min(distances):
             return recovery._replace(untrained=unreached, history=course.of(number))
-        rate = attempt.settings.learning_rate
-        how = _diverged(state) or "leads away from the dense model"
-        job.warn(f"at a learning rate of {rate:g} training {how}")
+        _tell_of_failure(job, attempt, state, fitted)
     return best
 
 
@@ -162,6 +160,13 @@ def _trained(
             job.callbacks.epoch(Epoch(reached.epoch, settings.epochs, losses, **shares))
             state = reached
     return state, unreached
+
+
+def _tell_of_failure(job: Job, attempt: Attempt, state: Checkpoint, fitted: bool) -> None:
+    """Warn of a training that failed; from fitted layers, which may be hard to better, tell it."""
+    tell = job.progress.message if fitted and not _diverged(state) else job.warn
+    how = _diverged(state) or "leads away from the dense model"
+    tell(f"at a learning rate of {attempt.settings.learning_rate:g} training {how}")
 
 
 def _copied(tensors: Mapping[str, np.ndarray]) -> Checkpoint:
