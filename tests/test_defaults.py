@@ -157,14 +157,22 @@ def test_shells_get_a_script(shell: str):
     assert "_ONNX_UNIPTS_COMPLETE" in result.stdout
 
 
-def test_commands_and_options_are_completed():
-    environment = {**os.environ, "_ONNX_UNIPTS_COMPLETE": "bash_complete", "COMP_CWORD": "2"}
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [("compress --layer", "--layer-sparsity"), ("compress --format pa", "packed")],
+)
+def test_commands_and_options_and_names_of_plugins_are_completed(words: str, completed: str):
+    environment = {**os.environ, "_ONNX_UNIPTS_COMPLETE": "bash_complete"}
     done = subprocess.run(
         [sys.executable, "-c", "from onnx_unipts.cli import main; main(prog_name='onnx-unipts')"],
-        env={**environment, "COMP_WORDS": "onnx-unipts compress --layer"},
+        env={
+            **environment,
+            "COMP_WORDS": f"onnx-unipts {words}",
+            "COMP_CWORD": str(len(words.split())),
+        },
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.stdout.split() == ["plain,--layer-sparsity"]
+    assert done.stdout.split() == [f"plain,{completed}"]
 
 
 @pytest.mark.parametrize(

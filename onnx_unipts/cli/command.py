@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from onnx_unipts.cli.defaults import environment_name, forget_overruled, given_elsewhere
 
-__all__ = ["COMMAND", "Command", "Decorator", "Numbers", "Share", "examples", "option"]
+__all__ = [
+    "COMMAND",
+    "Command",
+    "Decorator",
+    "Numbers",
+    "PluginName",
+    "Share",
+    "examples",
+    "option",
+]
 
 COMMAND = "onnx_unipts.command"
 HEADINGS = ("Method", "Data", "Output", "Run", "Help")
@@ -89,6 +99,29 @@ class Share(click.ParamType):
             instead = f"; for {text} percent give {text}%" if 1 < share < 100 else ""
             self.fail(f"{text} is not between 0 and 1{instead}", param, ctx)
         return share
+
+
+class PluginName(click.ParamType):
+    """The name of a plugin. Which there are is asked when one is given: some may be the user's."""
+
+    name = "name"
+
+    def __init__(self, known: Callable[[], Iterable[str]]) -> None:
+        """``known`` returns the names that there are."""
+        self._known = known
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name; fail with those that there are."""
+        known = list(self._known())
+        if value not in known:
+            self.fail(f"{value!r} is not one of {', '.join(map(repr, known))}", param, ctx)
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return the names that begin as what is typed."""
+        return [CompletionItem(name) for name in self._known() if name.startswith(incomplete)]
 
 
 def option(*names: str, heading: str, **settings: Any) -> Decorator:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from onnx_unipts.cli.arguments import (
     WeightArguments,
     WritingArguments,
 )
-from onnx_unipts.cli.command import Decorator, Numbers, Share, option
+from onnx_unipts.cli.command import Decorator, Numbers, PluginName, Share, option
 
 __all__ = [
     "VERBOSE",
@@ -58,6 +58,18 @@ def output_option(help: str) -> Decorator:
 def _verbose(ctx: click.Context, parameter: click.Parameter, value: bool) -> bool:
     ctx.meta[VERBOSE] = value
     return value
+
+
+def _formats() -> Iterable[str]:
+    from onnx_unipts.export import FORMATS
+
+    return FORMATS
+
+
+def _encodings() -> Iterable[str]:
+    from onnx_unipts.graph.packing import choices
+
+    return choices()
 
 
 def _shares(
@@ -265,11 +277,12 @@ storage_options = _group(
     StorageArguments,
     _show(
         "--pack",
-        type=click.Choice(["delta8", "bitmask", "nibble", "smallest"]),
+        type=PluginName(_encodings),
         default="delta8",
         show_default=True,
-        help="Encoding of packed weights: delta8 loads fastest, smallest is the best of all for "
-        "each weight.",
+        metavar="NAME",
+        help="Encoding of packed weights: delta8, which loads fastest, bitmask, nibble, or "
+        "smallest, the best of all for each weight.",
     ),
     _show(
         "--values",
@@ -282,7 +295,8 @@ storage_options = _group(
 format_option = _show(
     "--format",
     "file_format",
-    type=click.Choice(["packed", "dense", "sparse-initializer", "ort"]),
+    type=PluginName(_formats),
+    metavar="NAME",
     help="How zeros are stored: packed (the default: small, unpacked by any runtime when it loads "
     "the model), dense, sparse-initializer (onnxruntime only), or ort (for onnxruntime mobile, "
     "with its operator configuration).",
