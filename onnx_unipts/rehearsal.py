@@ -104,11 +104,12 @@ def _fitted_is_nearer(
         fitted = end_of(ways.fitted, "fitted")
         phase.advance(1)
     nearer = _is_nearer(fitted, trained)
-    job.progress.message(
-        f"layers are {'' if nearer else 'not '}fitted before training: divergence "
-        f"{fitted.divergence:.3g} with it, {trained.divergence:.3g} without, on {len(unseen)} "
-        "samples held out"
-    )
+    if NOWHERE not in (fitted, trained):
+        job.progress.message(
+            f"layers are {'' if nearer else 'not '}fitted before training: divergence "
+            f"{fitted.divergence:.3g} with it, {trained.divergence:.3g} without, on {len(unseen)} "
+            "samples held out"
+        )
     run.append("rehearsal", fitted=nearer)
     shutil.rmtree(directory, ignore_errors=True)
     return nearer

@@ -103,13 +103,17 @@ def test_both_ways_see_three_of_four_samples_and_are_judged_on_the_others(tmp_pa
 
 
 @pytest.mark.parametrize("impossible", [True, False])
-def test_a_way_that_cannot_be_gone_is_not(impossible: bool, tmp_path: Path):
+def test_a_way_that_cannot_be_gone_is_not(
+    impossible: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
     def go(job: Job, run: RunDirectory) -> ir.Model:
         if bool(job.recipe.training.reconstruction) is impossible:
             raise UnsupportedModelError("not this way")
         return job.load()
 
-    assert is_fitted(open_job(tmp_path), tmp_path, go) is not impossible
+    job = replace(open_job(tmp_path), progress=Lines(sys.stdout))
+    assert is_fitted(job, tmp_path, go) is not impossible
+    assert "divergence" not in capsys.readouterr().out
 
 
 def test_a_resumed_run_does_not_rehearse_again(tmp_path: Path):
