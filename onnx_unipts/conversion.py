@@ -12,6 +12,7 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.arguments import ModelPath, check_kinds, model_file
+from onnx_unipts.export import model_stem
 from onnx_unipts.export.storage import Storage, forget_sparse
 from onnx_unipts.external_data import data_files
 from onnx_unipts.graph.errors import OnnxUniptsError, UnsupportedModelError
@@ -106,7 +107,8 @@ def unpack(model: ModelPath, output: ModelPath | None = None) -> dict[str, Any]:
 def _paths(model: ModelPath, output: ModelPath | None, word: str) -> tuple[Path, Path]:
     check_kinds({"output": output})
     source = model_file(model)
-    target = Path(output) if output is not None else source.with_name(f"{source.stem}.{word}.onnx")
+    name = f"{model_stem(source)}.{word}.onnx"
+    target = Path(output) if output is not None else source.with_name(name)
     return source, check_output_file(target, "--output", source if source.is_file() else None)
 
 

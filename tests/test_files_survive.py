@@ -218,6 +218,7 @@ def test_names_that_differ_behind_a_dot_are_two_models(tmp_path: Path):
     for path in (first, second):
         shutil.copyfile(saved(classifier(), tmp_path), path)
     assert default_output(second) == tmp_path / "v1.1.sparse.onnx"
+    assert pack(second)["output"]["path"] == str(tmp_path / "v1.1.packed.onnx")
     options: dict[str, Any] = {"data": {"x": images()}, "jobs": 1, "settings": UNTRAINED}
     swept = sweep(first, [0.5, 0.7], output=tmp_path / "out", **options)
     runs = [result.run_dir for result in swept.results]
