@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
-
 from onnx_unipts.arguments import (
     ModelPath,
     at_least,
@@ -39,7 +37,7 @@ from onnx_unipts.evaluation import (
 from onnx_unipts.export import choose_storage, default_output, default_run_directory
 from onnx_unipts.external_data import data_files
 from onnx_unipts.graph.dynamic_batch import batching_of
-from onnx_unipts.graph.errors import UnsupportedModelError, UsageError
+from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import load_model, writing
 from onnx_unipts.graph.prunable import find_prunable, with_last_resort
@@ -70,6 +68,7 @@ from onnx_unipts.reporting import data_facts, finished_report, planned_report, s
 from onnx_unipts.result import Result
 from onnx_unipts.run_directory import RunDirectory, check_own
 from onnx_unipts.run_files import ALLOCATION, FIGURES, REPORT
+from onnx_unipts.same_signature import check_same_signature
 from onnx_unipts.targets import choose_targets
 from onnx_unipts.training.ort import file_session
 
@@ -277,7 +276,7 @@ def evaluate(
         loaded.warnings += found
     for warning in loaded.warnings:
         shown.warning(warning)
-    _check_same_signature(model, other, sparse)
+    check_same_signature(model, other, sparse)
     fed = None if batching.size is None else batching
     sessions = (file_session(path, cores, targets) for path in (dense, sparse))
     outputs = [outputs_of(session, targets, loaded, fed) for session in sessions]
@@ -394,13 +393,3 @@ def write_recipe(recipe: Recipe, path: ModelPath) -> None:
     path = check_output_file(path, "--save-recipe")
     with writing(path), atomic_path(path) as temporary:
         temporary.write_text(recipe.to_yaml(), encoding="utf-8")
-
-
-def _check_same_signature(dense: ir.Model, sparse: ir.Model, path: ModelPath) -> None:
-    for kind in ("inputs", "outputs"):
-        ours, theirs = ([v.name for v in getattr(m.graph, kind)] for m in (dense, sparse))
-        if ours != theirs:
-            raise UsageError(
-                f"{path}: its {kind} are {', '.join(map(str, theirs))}, the dense model's are "
-                f"{', '.join(map(str, ours))}; give two versions of one model"
-            )

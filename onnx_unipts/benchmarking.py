@@ -20,7 +20,6 @@ from onnx_unipts.environment import check_training_runtime
 from onnx_unipts.external_data import data_files
 from onnx_unipts.gains import gains, recognized
 from onnx_unipts.graph.dynamic_batch import batching_of
-from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.graph.isolation import isolated
 from onnx_unipts.graph.model import is_ort_format, load_model
 from onnx_unipts.graph.prunable import KINDS, find_prunable
@@ -30,6 +29,7 @@ from onnx_unipts.report.document import benchmark_document
 from onnx_unipts.report.files import describe_file
 from onnx_unipts.report.storage import entropy_bound
 from onnx_unipts.report.zeros import INTEGERS, dense_name, zeros_against
+from onnx_unipts.same_signature import check_same_signature
 
 __all__ = ["benchmark"]
 
@@ -69,7 +69,7 @@ def benchmark(
     if other is None:
         measured = measure(dense, sparse, feeds, threads, samples, seconds)
         return benchmark_document(*files, measured=measured)
-    _check_same_inputs(model, other, sparse)
+    check_same_signature(model, other, sparse)
     counted, done = _zeros(model, other, files[0]["bytes"])
     measured = measure(dense, sparse, feeds, threads, samples, seconds)
     runtimes = gains(**done, ratio=measured["latency"]["ratio"])
@@ -96,17 +96,6 @@ def _feeds(
     batch = loaded.batch(np.arange(min(size, len(loaded))))
     batch = {name: array for name, array in batch.items() if name in names}
     return next(iter(batching.runs(batch))), batching.size or len(next(iter(batch.values())))
-
-
-def _check_same_inputs(dense: ir.Model, sparse: ir.Model, path: Path) -> None:
-    ours, theirs = (
-        [v.name for v in m.graph.inputs if not v.is_initializer()] for m in (dense, sparse)
-    )
-    if ours != theirs:
-        raise UsageError(
-            f"{path}: its inputs are {', '.join(map(str, theirs))}, the dense model's are "
-            f"{', '.join(map(str, ours))}; give two versions of one model"
-        )
 
 
 def _zeros(

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from hypothesis import given
@@ -18,6 +19,7 @@ from small_networks import (
     saved,
 )
 
+from onnx_unipts import evaluate
 from onnx_unipts.calibration import CalibrationData, input_signature, load_calibration_data
 from onnx_unipts.evaluation import (
     Accuracy,
@@ -187,3 +189,16 @@ def test_the_accuracy_of_a_candidate_is_by_the_labels_of_each_batch():
         labels,
     )
     assert evaluator.score([{}]) == [1.0]
+
+
+def test_a_model_of_old_that_lists_its_weights_as_inputs_is_a_version_of_the_new_one(
+    tmp_path: Path,
+):
+    old = classifier()
+    old.ir_version = 3
+    for tensor in old.graph.initializer:
+        listed = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        old.graph.input.append(listed)
+    dense, sparse = saved(old, tmp_path, "old.onnx"), saved(classifier(), tmp_path, "new.onnx")
+    fidelity = evaluate(dense, sparse, data={"x": images(4)}, jobs=1)["fidelity"]["sparse"]
+    assert fidelity["divergence"] == 0
