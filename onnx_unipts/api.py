@@ -50,7 +50,6 @@ from onnx_unipts.output_file import (
     check_output_directory,
     check_output_file,
 )
-from onnx_unipts.patterns import Pattern, parse_pattern
 from onnx_unipts.pipeline import (
     PREPARATION,
     run_compression,
@@ -317,15 +316,6 @@ def inspect(
     _, last_resort = with_last_resort(lambda kinds: found(include=kinds), recipe.include)
     weights = found(include=recipe.include)
     return inspection_document(model, weights, inputs, list(loaded.graph.outputs), last_resort)
-
-
-def pattern_of(
-    recipe: str | os.PathLike[str] | Recipe = "unipts",
-    settings: Mapping[str, Any] | None = None,
-    **_: Any,
-) -> Pattern:
-    """Return the pattern that a call of `compress` with these arguments prunes by."""
-    return parse_pattern(load_recipe(recipe).with_settings(settings or {}).pattern)
 
 
 def _prepare(

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from onnx_unipts.allocation.file import target_in
-from onnx_unipts.api import Result, compress, pattern_of
+from onnx_unipts.api import Result, compress
 from onnx_unipts.arguments import ModelPath, check_kinds, model_file
 from onnx_unipts.export import default_output, default_run_directory
 from onnx_unipts.graph.errors import UsageError
-from onnx_unipts.patterns import Pattern
+from onnx_unipts.patterns import Pattern, parse_pattern
 from onnx_unipts.recipe import Recipe, load_recipe
 from onnx_unipts.run_files import ALLOCATION
 
@@ -44,10 +44,11 @@ def finetune(
             f"{file}: no such file; search first, or name the allocation.json of a run as the "
             "allocation"
         )
-    chosen = load_recipe(recipe)
+    chosen, settings = load_recipe(recipe), options.pop("settings", None) or {}
     if options.get("sparsity") is None and chosen.sparsity is None:
-        options["sparsity"] = _target_of(file, pattern_of(chosen, options.get("settings")))
-    settings = {**(options.pop("settings", None) or {}), "allocation.method": str(file)}
+        pattern = parse_pattern(chosen.with_settings(settings).pattern)
+        options["sparsity"] = _target_of(file, pattern)
+    settings = {**settings, "allocation.method": str(file)}
     return compress(
         model, output=output, recipe=chosen, run_dir=directory, settings=settings, **options
     )

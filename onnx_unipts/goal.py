@@ -11,7 +11,7 @@ from onnx_unipts.graph.errors import UsageError
 from onnx_unipts.report.text import measured_text, size_text
 from onnx_unipts.targets import Target
 
-__all__ = ["Goal", "drop_of", "parse_goal"]
+__all__ = ["Goal", "drop_of", "parse_goal", "require_class_scores"]
 
 Kind = Literal["size", "zipped", "drop"]
 
@@ -40,11 +40,6 @@ class Goal:
             return f"drop of at most {100 * self.limit:g} %"
         return f"{'file' if self.kind == 'size' else 'zipped file'} of {size_text(int(self.limit))}"
 
-    def require_measurable(self, targets: Sequence[Target]) -> None:
-        """Raise `UsageError` where what is compared of a model, ``targets``, tells no drop."""
-        if self.kind == "drop" and all(target.kind != "classes" for target in targets):
-            raise UsageError(NO_CLASSES)
-
     def measure(self, report: Mapping[str, Any]) -> float:
         """Return what the run of ``report`` reached, in the unit of the limit."""
         if self.kind == "drop":
@@ -68,6 +63,12 @@ def parse_goal(text: str) -> Goal:
     if kind == "drop":
         return Goal("drop", _share(value, text))
     return Goal("size" if kind == "size" else "zipped", _bytes(value, text))
+
+
+def require_class_scores(targets: Sequence[Target]) -> None:
+    """Raise `UsageError` where what is compared of a model, ``targets``, tells no drop."""
+    if all(target.kind != "classes" for target in targets):
+        raise UsageError(NO_CLASSES)
 
 
 def drop_of(report: Mapping[str, Any]) -> float:

@@ -164,8 +164,9 @@ def _trained(
 
 def _tell_of_failure(job: Job, attempt: Attempt, state: Checkpoint, fitted: bool) -> None:
     """Warn of a training that failed; from fitted layers, which may be hard to better, tell it."""
-    tell = job.progress.message if fitted and not _diverged(state) else job.warn
-    how = _diverged(state) or "leads away from the dense model"
+    diverged = _diverged(state)
+    tell = job.progress.message if fitted and not diverged else job.warn
+    how = diverged or "leads away from the dense model"
     tell(f"at a learning rate of {attempt.settings.learning_rate:g} training {how}")
 
 

@@ -79,7 +79,7 @@ def _fitted_is_nearer(
 ) -> bool:
     """Go both ways in directories of their own, which go in the end."""
     seen, unseen = job.data.split(len(job.data) // HELD_OUT, job.recipe.seed)
-    directory = run.path / "rehearsal"
+    directory, fingerprint = run.path / "rehearsal", job.fingerprint()
 
     def end_of(way: Job, name: str) -> Fidelity:
         short = replace(
@@ -91,9 +91,8 @@ def _fitted_is_nearer(
             warnings=[],
             keep_warning=None,
         )
-        path, fingerprint = directory / name, job.fingerprint()
         try:
-            with RunDirectory.open(path, fingerprint, resume=run.resumed) as inner:
+            with RunDirectory.open(directory / name, fingerprint, resume=run.resumed) as inner:
                 return isolated(_fidelity, short, go(short, inner))
         except (UnsupportedModelError, *RUNTIME_ERRORS):
             return NOWHERE

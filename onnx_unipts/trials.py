@@ -16,7 +16,7 @@ from onnx_unipts.calibration import rereadable
 from onnx_unipts.call_text import call_text
 from onnx_unipts.export import default_output, default_run_directory, required_operators
 from onnx_unipts.external_data import data_files
-from onnx_unipts.goal import Goal, parse_goal
+from onnx_unipts.goal import Goal, parse_goal, require_class_scores
 from onnx_unipts.graph.errors import TargetMissedError, UsageError
 from onnx_unipts.graph.model import load_model, save_model
 from onnx_unipts.output_file import (
@@ -103,7 +103,8 @@ def compress_to(
     options["sparsity"] = bounds.first(options.get("sparsity") or FIRST_SPARSITY)
     planned = {**options, "run_dir": directory, "dry_run": True}
     compress(model, output=output, command=command, progress=Quiet(), **planned)
-    goal.require_measurable(choose_targets(load_model(model), recipe.training.losses))
+    if goal.kind == "drop":
+        require_class_scores(choose_targets(load_model(model), recipe.training.losses))
     warnings = []
     if goal.kind == "drop" and options.get("eval_data") is None:
         warnings = [TRAINED_ON]

@@ -45,7 +45,7 @@ def chosen_way(job: Job, unfilled: bool) -> Recipe:
     first, careful = settings.reconstruction, settings.careful
     if first is None and (unfilled or (few and settings.recovery == "dynamic")):
         first = True
-    elif first is None and not free:
+    elif first is None and not (free and _is_open(job)):
         first = False
     if first is not False and careful is None:
         careful = few or not free or not _teaches_better(job)
@@ -56,23 +56,35 @@ def chosen_way(job: Job, unfilled: bool) -> Recipe:
 
 
 def _are_few(job: Job) -> bool:
-    weights = sum(weight.count for weight in job.pruned)
-    return len(job.data) < FEW_SAMPLES and weights >= len(job.data) * WEIGHTS_PER_SAMPLE
+    return len(job.data) < FEW_SAMPLES and _weights(job) >= len(job.data) * WEIGHTS_PER_SAMPLE
+
+
+def _weights(job: Job) -> int:
+    return sum(weight.count for weight in job.pruned)
+
+
+def _is_open(job: Job) -> bool:
+    """Tell whether layers may be fitted at all: elsewhere the dense model need not be looked at."""
+    return job.recipe.training.steps(len(job.data)) < ENOUGH_STEPS or _is_affordable(job)
+
+
+def _is_affordable(job: Job) -> bool:
+    """Tell whether a rehearsal is: its batches are filled, and it does not take too long."""
+    settings, count = job.recipe.training, len(job.data)
+    # Each weight counts at least once, also where shapes are not known.
+    each = max(sample_multiplications(job), _weights(job))
+    takes = each * settings.epochs * count
+    return takes <= MOST_MULTIPLICATIONS and count - count // HELD_OUT >= settings.batch_size
 
 
 def _fits_pay(job: Job, *, careful: bool) -> bool | None:
     """Tell whether fitting layers before training pays, None where a rehearsal is to say it."""
-    settings = job.recipe.training
-    steps = settings.steps(len(job.data))
+    steps = job.recipe.training.steps(len(job.data))
     if not careful:
         return steps < ENOUGH_STEPS
     if steps < FEW_STEPS:
         return True
-    # Each weight counts at least once, also where shapes are not known.
-    each = max(sample_multiplications(job), sum(weight.count for weight in job.pruned))
-    seen = len(job.data) - len(job.data) // HELD_OUT
-    affordable = each * settings.epochs * len(job.data) <= MOST_MULTIPLICATIONS
-    return None if affordable and seen >= settings.batch_size else False
+    return None if _is_affordable(job) else False
 
 
 def _teaches_better(job: Job) -> bool:
