@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.allocation.automatic import allocator_for
@@ -19,7 +20,7 @@ from onnx_unipts.environment import versions
 from onnx_unipts.export import Storage
 from onnx_unipts.external_data import data_files, digest
 from onnx_unipts.graph.dynamic_batch import Batching
-from onnx_unipts.graph.model import load_model
+from onnx_unipts.graph.model import load_model, write_tensors
 from onnx_unipts.graph.prunable import PrunableWeight
 from onnx_unipts.graph.randomness import random_nodes
 from onnx_unipts.patterns import Layout, Masking, Pattern, parse_pattern
@@ -37,7 +38,8 @@ HALF = ("FLOAT16", "BFLOAT16")
 class Job:
     """A compression, ready to run.
 
-    ``dense`` is the user's model and never changed: `load` gives a fresh copy to work on.
+    ``dense`` is the user's model and never changed: `load` gives a fresh copy to work on. Where
+    ``rotated`` holds tensors, both have these, and compute the same with them.
     ``pruned`` are the weights to prune, ``weights`` also those that are not, with the reason;
     ``synthetic`` says that ``data`` was made up, ``batching`` how samples are fed to the model.
     ``keep_warning`` is told of each warning, so that a resumed run has them, too.
@@ -61,6 +63,7 @@ class Job:
     callbacks: Callbacks = field(default_factory=Callbacks)
     storage: Storage = field(default_factory=lambda: Storage("dense"))
     batching: Batching = field(default_factory=Batching)
+    rotated: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def pruned(self) -> list[PrunableWeight]:
@@ -170,8 +173,10 @@ class Job:
         return None if is_allocator(method) else Path(method)
 
     def load(self) -> ir.Model:
-        """Return a fresh copy of the user's model."""
-        return load_model(self.path)
+        """Return a fresh copy of the user's model, rotated where the job is."""
+        model = load_model(self.path)
+        write_tensors(model, self.rotated)
+        return model
 
     @property
     def prescribed(self) -> dict[str, float]:

@@ -36,6 +36,11 @@ class Recipe(Section):
     criterion: str = Field(
         default="magnitude", description="Which weights of a layer stay: a criterion's name."
     )
+    rotation: bool = Field(
+        default=True,
+        description="Turn linear streams, such as the bottlenecks of MobileNetV2, so that the "
+        "weights around them are sparser; what the model computes stays the same.",
+    )
     num_samples: int | None = Field(
         default=None, ge=1, description="Calibration samples; all if unset."
     )

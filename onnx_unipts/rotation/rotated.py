@@ -1,0 +1,87 @@
+"""A model's tensors with its linear streams turned to where weights are sparsest."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from onnx_unipts.graph.model import read_tensors, stored_tensors
+from onnx_unipts.graph.streams import Stream, find_streams, mixed
+from onnx_unipts.progress import Progress, Quiet
+from onnx_unipts.rotation.sparsest import ITERATIONS, sparsest_rotation
+
+__all__ = ["multiplications", "rotatable", "rotated_tensors"]
+
+# Beside the root of the mean square of a filter, how large a weight is small. MobileNetV2 at 70 %,
+# layers fitted to 480 images, diverges on others by 0.41; where the sum of magnitudes was made
+# small instead, by 0.45, unrotated by 0.73.
+SMALL = 0.3
+# Filters with a larger share of zeros than this are sparse already, and would not stay so. What was
+# stored as bytes once has a twentieth, more where a layer is small.
+MOST_ZEROS = 0.25
+
+
+def rotatable(model: ir.Model, pruned: Collection[str]) -> list[Stream]:
+    """Return the linear streams with ``pruned`` filters around them that are not sparse already."""
+    return [s for s in find_streams(model) if _is_rotatable(model, s, pruned)]
+
+
+def _is_rotatable(model: ir.Model, stream: Stream, pruned: Collection[str]) -> bool:
+    arrays = list(read_tensors(model, [key for key in stream.filters if key in pruned]).values())
+    zeros = sum(array.size - np.count_nonzero(array) for array in arrays)
+    return bool(arrays) and zeros <= MOST_ZEROS * sum(array.size for array in arrays)
+
+
+def rotated_tensors(
+    model: ir.Model,
+    pruned: Collection[str],
+    streams: Sequence[Stream],
+    progress: Progress | None = None,
+) -> dict[str, np.ndarray]:
+    """Return the tensors of ``model`` that change, by key, for ``pruned`` weights to be sparser.
+
+    Each of the ``streams`` is turned by the orthogonal matrix in which the filters around it are
+    sparsest, as far as they are ``pruned``; the model computes the same with these tensors but for
+    rounding. No data is needed. They are float32, of the stored shapes. That a model is free to be
+    turned, and easier to prune where importance is concentrated, is known from language models
+    (DenoiseRotator, arXiv 2505.23049).
+    """
+    if not streams:
+        return {}
+    keys = {key for stream in streams for key in stream.keys}
+    tensors = {k: t.astype(np.float64) for k, t in read_tensors(model, keys).items()}
+    with (progress or Quiet()).phase("rotation", len(streams)) as phase:
+        for stream in streams:
+            rotation = sparsest_rotation(*_vectors(stream, tensors, pruned))
+            tensors |= mixed(stream, tensors, rotation)
+            phase.advance(1)
+    return {key: tensor.astype(np.float32) for key, tensor in tensors.items()}
+
+
+def multiplications(model: ir.Model, pruned: Collection[str]) -> int:
+    """Return about how many multiplications `rotated_tensors` of all streams takes."""
+    stored, total = stored_tensors(model), 0
+    for stream in rotatable(model, pruned):
+        shapes = (stored[key].tensor.shape.numpy() for key in stream.filters if key in pruned)
+        weights = sum(math.prod(shape) for shape in shapes)
+        total += ITERATIONS * 2 * stream.width * (weights + stream.width**2)
+    return total
+
+
+def _vectors(
+    stream: Stream, tensors: Mapping[str, np.ndarray], pruned: Collection[str]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what the filters hold along the stream, and how large in it is small.
+
+    float32 (vectors, width) and (vectors,). Each filter is scaled to a sum of squares of one.
+    """
+    written = [np.moveaxis(tensors[w.filter], 0, -1) for w in stream.writers if w.filter in pruned]
+    read = [np.moveaxis(tensors[key], 1, -1) for key in stream.readers if key in pruned]
+    filters = [array.reshape(-1, stream.width) for array in (*written, *read)]
+    norms = [np.linalg.norm(array) or 1.0 for array in filters]
+    scales = [np.full(len(array), SMALL / math.sqrt(array.size)) for array in filters]
+    scaled = [array / norm for array, norm in zip(filters, norms, strict=True)]
+    return np.concatenate(scaled).astype(np.float32), np.concatenate(scales)
