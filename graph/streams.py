@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -82,7 +83,7 @@ def find_streams(model: ir.Model) -> list[Stream]:
     has a stream on both sides.
     """
     graph = model.graph
-    own = {
+    own: _Own = {
         stored.value: _Tensor(key, int(stored.tensor.shape.numpy()[0]))
         for key, stored in stored_tensors(model).items()
         if _is_own(stored)
@@ -234,9 +235,7 @@ def _groups(graph: ir.Graph, writers: Collection[ir.Value]) -> list[list[ir.Valu
         made = node.outputs[0] if node.outputs else None
         if made is None or not (made in writers or _is_linear(node)):
             continue
-        joined = [
-            value for given in _mixed_by(node) if given for value in groups.get(given, [given])
-        ]
-        group = list(dict.fromkeys([*joined, made]))
+        given = (groups.get(value, [value]) for value in _mixed_by(node) if value is not None)
+        group = list(dict.fromkeys([*chain.from_iterable(given), made]))
         groups |= dict.fromkeys(group, group)
     return list({id(group): group for group in groups.values()}.values())

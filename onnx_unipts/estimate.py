@@ -25,6 +25,7 @@ from onnx_unipts.job import Job
 from onnx_unipts.layer_scoring import scored_samples
 from onnx_unipts.recover import QUICK_SAMPLES
 from onnx_unipts.rehearsal import SEEN, is_rehearsed, ways_of
+from onnx_unipts.rotating import rotation_seconds
 from onnx_unipts.student.building import STATISTICS_BATCH, STATISTICS_SAMPLES
 from onnx_unipts.student.model import BATCH_MULTIPLICATIONS
 from onnx_unipts.training.ort import file_session
@@ -95,7 +96,7 @@ def _of_one_way(job: Job, once: float, searching: bool) -> dict[str, Any]:
         "search_seconds": search,
         "reconstruction_seconds": reconstruction,
         "training_seconds": training,
-        "total_seconds": START_SECONDS + search + training + measured,
+        "total_seconds": START_SECONDS + rotation_seconds(job) + search + training + measured,
         "memory_bytes": _memory(job, searching),
     }
 

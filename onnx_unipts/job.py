@@ -131,6 +131,17 @@ class Job:
         return bool(settings.reconstruction) and settings.careful is not False
 
     @property
+    def restates(self) -> bool:
+        """Whether the statistics of the model's own normalisations become those of the data.
+
+        The student is normalised by these. A dense model that teaches with its own is where the
+        student starts only then.
+        """
+        settings = self.recipe.training
+        own = settings.epochs > 0 and settings.teacher_statistics == "running"
+        return self.synthetic or own
+
+    @property
     def searches_masks(self) -> bool:
         """Whether masks follow where layers are fitted: no criterion or recovery holds them."""
         settings = self.recipe.training

@@ -28,7 +28,7 @@ from onnx_unipts.memory import give_back
 from onnx_unipts.patterns.masking import Masking, Scores
 from onnx_unipts.recover import recover
 from onnx_unipts.rehearsal import rehearsed
-from onnx_unipts.rotation import rotatable, rotated_tensors
+from onnx_unipts.rotating import ROTATION, rotated
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.run_files import ALLOCATION
 from onnx_unipts.searching import SearchOutcome, search_allocation, tell_of_zeros
@@ -41,7 +41,7 @@ from onnx_unipts.training.recovery import RECOVERIES
 __all__ = ["PREPARATION", "Outcome", "run_compression", "run_search"]
 
 # The checkpoints of what does not depend on the sparsity.
-PREPARATION = ("rotation", "synthetic", "student", "student-unadapted")
+PREPARATION = (ROTATION, "synthetic", "student", "student-unadapted")
 # What allocates where candidates cannot be scored.
 UNSCORED = "lamp"
 # Adaptation that changes more of the dense model's answers than this is no adaptation.
@@ -86,8 +86,9 @@ def run_compression(job: Job, run: RunDirectory) -> Outcome:
     if not fits_one_file(job.dense):
         job.warn("pruned without training: the weights take more than 2 GB")
         return _only_prune(job, run, "uniform")
+    job = rotated(job, run)
     try:
-        job = rehearsed(_rotated(job, run), run, _end_of)
+        job = rehearsed(job, run, _end_of)
         return _compress(*_prepared(job, run))
     except UnsupportedModelError as error:
         job.warn(f"pruned without training: {error}")
@@ -99,25 +100,6 @@ def run_compression(job: Job, run: RunDirectory) -> Outcome:
 def _cut_channels(job: Job, run: RunDirectory) -> Outcome:
     """Compress a model by channels, for which there is no way without working on it."""
     return _compress(*_prepared(job, run))
-
-
-def _rotated(job: Job, run: RunDirectory) -> Job:
-    """Return ``job`` with the tensors of its rotation, where recipe and model allow one."""
-    if not job.recipe.rotation or job.pattern.whole_model:
-        return job
-    run.times.begin("preparation")
-    saved = run.load_checkpoint("rotation")
-    if saved is None:
-        streams = [s for s in rotatable(job.dense, job.keys) if _restates(job) or not s.normalized]
-        tensors = rotated_tensors(job.dense, job.keys, streams, job.progress)
-        if tensors:
-            run.save_checkpoint("rotation", tensors, {})
-    else:
-        tensors = saved[0]
-    run.times.end("preparation")
-    turned = replace(job, rotated=tensors)
-    turned.dense = turned.load()
-    return turned
 
 
 def _prepared(job: Job, run: RunDirectory) -> tuple[Job, RunDirectory, Student]:
@@ -193,7 +175,7 @@ def _plain(array: np.ndarray, zero: int) -> np.ndarray:
 @QUIET
 def run_search(job: Job, run: RunDirectory) -> SearchOutcome:
     """Find the allocation for the model of ``job`` and write it to ``allocation.json``."""
-    return search_allocation(*_prepared(_rotated(job, run), run), searching=True)
+    return search_allocation(*_prepared(rotated(job, run), run), searching=True)
 
 
 def _data(job: Job, run: RunDirectory) -> CalibrationData:
@@ -250,19 +232,8 @@ def _built_student(job: Job) -> Student:
         job.recipe.training,
         job.cores,
         job.batching,
-        restated=_restates(job),
+        restated=job.restates,
     )
-
-
-def _restates(job: Job) -> bool:
-    """Tell whether the statistics of the model's own normalisations become those of the data.
-
-    The student is normalised by these. A dense model that teaches with its own is where the student
-    starts only then.
-    """
-    settings = job.recipe.training
-    own = settings.epochs > 0 and settings.teacher_statistics == "running"
-    return job.synthetic or own
 
 
 def _adapted(job: Job, student: Student) -> dict[str, np.ndarray]:

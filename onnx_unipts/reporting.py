@@ -31,6 +31,7 @@ from onnx_unipts.report.figures import output_samples, picked_samples, weight_hi
 from onnx_unipts.report.files import describe_file
 from onnx_unipts.report.layers import layer_sparsities
 from onnx_unipts.report.storage import quantization_facts, storage_facts
+from onnx_unipts.rotating import rotation_facts
 from onnx_unipts.searching import SearchOutcome
 from onnx_unipts.targets import Target, with_measured
 from onnx_unipts.training.ort import file_session, inference_session
@@ -55,6 +56,7 @@ def planned_report(job: Job) -> Report:
         target=job.sparsity,
         layers=layer_sparsities(job.weights, read_tensors(job.dense, job.keys)),
         data=data_facts(job.data),
+        rotation=rotation_facts(job),
         warnings=job.warnings,
     )
 

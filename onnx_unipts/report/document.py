@@ -47,6 +47,7 @@ class Report:
         time: ``preparation_seconds`` (of reading, checking and adapting the dense model),
             ``rehearsal_seconds`` (0 without one), ``search_seconds``, ``training_seconds``,
             ``total_seconds``.
+        rotation: ``streams`` turned to where weights are sparser, ``channels`` of all of them.
         search: ``evaluations``, ``images``, ``best_by_generation``.
         training: ``steps``, ``images``, ``loss`` by step, and ``history`` by epoch: ``epoch``,
             ``step``, ``samples``, ``divergence``, ``agreement``, ``accuracy`` as if it ended there;
@@ -74,6 +75,7 @@ class Report:
     data: Mapping[str, Any] = field(default_factory=dict)
     measured_on: Mapping[str, Any] = field(default_factory=dict)
     time: Mapping[str, float] = field(default_factory=dict)
+    rotation: Mapping[str, Any] = field(default_factory=dict)
     search: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
     measured: Mapping[str, Any] = field(default_factory=dict)
@@ -101,6 +103,7 @@ def report_document(report: Report) -> dict[str, Any]:
             "fidelity": _fidelity(report.fidelity),
             "accuracy": _accuracy(report.accuracy),
             "time": report.time,
+            "rotation": report.rotation,
             "search": report.search,
             "training": report.training,
             **{key: report.measured.get(key) for key in ("latency", "load", "memory")},

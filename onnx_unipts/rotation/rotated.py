@@ -61,10 +61,10 @@ def rotated_tensors(
     return {key: tensor.astype(np.float32) for key, tensor in tensors.items()}
 
 
-def multiplications(model: ir.Model, pruned: Collection[str]) -> int:
-    """Return about how many multiplications `rotated_tensors` of all streams takes."""
+def multiplications(model: ir.Model, pruned: Collection[str], streams: Sequence[Stream]) -> int:
+    """Return about how many multiplications `rotated_tensors` takes."""
     stored, total = stored_tensors(model), 0
-    for stream in rotatable(model, pruned):
+    for stream in streams:
         shapes = (stored[key].tensor.shape.numpy() for key in stream.filters if key in pruned)
         weights = sum(math.prod(shape) for shape in shapes)
         total += ITERATIONS * 2 * stream.width * (weights + stream.width**2)
