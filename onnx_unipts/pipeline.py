@@ -58,7 +58,7 @@ class Outcome:
 
     ``before_recovery`` is the dense model with the same numbers of weights removed, not trained;
     None where that is what was written. ``history`` is what `Course` measured. ``fitted`` says
-    whether layers were fitted before training.
+    whether layers were fitted before training, ``rotated`` whether the model was rotated.
     """
 
     search: SearchOutcome
@@ -69,6 +69,7 @@ class Outcome:
     untrained: list[str]
     finished: Finished
     fitted: bool = False
+    rotated: bool = False
 
 
 @QUIET
@@ -134,6 +135,7 @@ def _compress(job: Job, run: RunDirectory, student: Student) -> Outcome:
         recovery.untrained,
         done,
         fitted=bool(job.recipe.training.reconstruction),
+        rotated=bool(job.rotated),
     )
 
 
@@ -164,7 +166,7 @@ def _only_prune(job: Job, run: RunDirectory, unscored: str = UNSCORED) -> Outcom
     run.write_json(ALLOCATION, document)
     search = SearchOutcome(kept, time.monotonic() - began, 0, 0, [])
     done = finish_untrained(job, _pruned_only(job, dense, kept, job.masking), kept)
-    return Outcome(search, None, [], [], 0.0, list(job.keys), done)
+    return Outcome(search, None, [], [], 0.0, list(job.keys), done, rotated=bool(job.rotated))
 
 
 def _plain(array: np.ndarray, zero: int) -> np.ndarray:

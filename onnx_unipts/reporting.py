@@ -31,7 +31,7 @@ from onnx_unipts.report.figures import output_samples, picked_samples, weight_hi
 from onnx_unipts.report.files import describe_file
 from onnx_unipts.report.layers import layer_sparsities
 from onnx_unipts.report.storage import quantization_facts, storage_facts
-from onnx_unipts.rotating import rotation_facts
+from onnx_unipts.rotating import UNROTATED, rotation_facts
 from onnx_unipts.searching import SearchOutcome
 from onnx_unipts.targets import Target, with_measured
 from onnx_unipts.training.ort import file_session, inference_session
@@ -65,6 +65,8 @@ def finished_report(job: Job, outcome: Outcome) -> tuple[Report, dict[str, Any]]
     """Return the report of a finished run, and what its figures show beside it."""
     report = planned_report(job)
     report.output = describe_file(job.output, data_files(job.output))
+    if not outcome.rotated:
+        report.rotation = UNROTATED
     sparse = outcome.finished.weights
     report.layers = layer_sparsities(job.weights, sparse)
     report.eliminated = outcome.finished.eliminated

@@ -25,29 +25,29 @@ MOST_ZEROS = 0.25
 
 
 def rotatable(model: ir.Model, pruned: Collection[str]) -> list[Stream]:
-    """Return the linear streams with ``pruned`` filters around them that are not sparse already."""
-    return [s for s in find_streams(model) if _is_rotatable(model, s, pruned)]
+    """Return the linear streams whose filters are all ``pruned`` and not sparse already.
+
+    What is not pruned stays as it is.
+    """
+    streams = (stream for stream in find_streams(model) if set(stream.filters) <= set(pruned))
+    return [stream for stream in streams if not _is_sparse(model, stream)]
 
 
-def _is_rotatable(model: ir.Model, stream: Stream, pruned: Collection[str]) -> bool:
-    arrays = list(read_tensors(model, [key for key in stream.filters if key in pruned]).values())
+def _is_sparse(model: ir.Model, stream: Stream) -> bool:
+    arrays = list(read_tensors(model, stream.filters).values())
     zeros = sum(array.size - np.count_nonzero(array) for array in arrays)
-    return bool(arrays) and zeros <= MOST_ZEROS * sum(array.size for array in arrays)
+    return zeros > MOST_ZEROS * sum(array.size for array in arrays)
 
 
 def rotated_tensors(
-    model: ir.Model,
-    pruned: Collection[str],
-    streams: Sequence[Stream],
-    progress: Progress | None = None,
+    model: ir.Model, streams: Sequence[Stream], progress: Progress | None = None
 ) -> dict[str, np.ndarray]:
-    """Return the tensors of ``model`` that change, by key, for ``pruned`` weights to be sparser.
+    """Return the tensors of ``model`` around ``streams``, by key, where they are sparsest.
 
-    Each of the ``streams`` is turned by the orthogonal matrix in which the filters around it are
-    sparsest, as far as they are ``pruned``; the model computes the same with these tensors but for
-    rounding. No data is needed. They are float32, of the stored shapes. That a model is free to be
-    turned, and easier to prune where importance is concentrated, is known from language models
-    (DenoiseRotator, arXiv 2505.23049).
+    Each stream is turned by the orthogonal matrix in which the filters around it are sparsest; the
+    model computes the same with these tensors but for rounding. No data is needed. They are
+    float32, of the stored shapes. That a model is free to be turned, and easier to prune where
+    importance is concentrated, is known from language models (DenoiseRotator, arXiv 2505.23049).
     """
     if not streams:
         return {}
@@ -55,31 +55,28 @@ def rotated_tensors(
     tensors = {k: t.astype(np.float64) for k, t in read_tensors(model, keys).items()}
     with (progress or Quiet()).phase("rotation", len(streams)) as phase:
         for stream in streams:
-            rotation = sparsest_rotation(*_vectors(stream, tensors, pruned))
+            rotation = sparsest_rotation(*_vectors(stream, tensors))
             tensors |= mixed(stream, tensors, rotation)
             phase.advance(1)
     return {key: tensor.astype(np.float32) for key, tensor in tensors.items()}
 
 
-def multiplications(model: ir.Model, pruned: Collection[str], streams: Sequence[Stream]) -> int:
+def multiplications(model: ir.Model, streams: Sequence[Stream]) -> int:
     """Return about how many multiplications `rotated_tensors` takes."""
     stored, total = stored_tensors(model), 0
     for stream in streams:
-        shapes = (stored[key].tensor.shape.numpy() for key in stream.filters if key in pruned)
-        weights = sum(math.prod(shape) for shape in shapes)
+        weights = sum(math.prod(stored[key].tensor.shape.numpy()) for key in stream.filters)
         total += ITERATIONS * 2 * stream.width * (weights + stream.width**2)
     return total
 
 
-def _vectors(
-    stream: Stream, tensors: Mapping[str, np.ndarray], pruned: Collection[str]
-) -> tuple[np.ndarray, np.ndarray]:
+def _vectors(stream: Stream, tensors: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Return what the filters hold along the stream, and how large in it is small.
 
     float32 (vectors, width) and (vectors,). Each filter is scaled to a sum of squares of one.
     """
-    written = [np.moveaxis(tensors[w.filter], 0, -1) for w in stream.writers if w.filter in pruned]
-    read = [np.moveaxis(tensors[key], 1, -1) for key in stream.readers if key in pruned]
+    written = [np.moveaxis(tensors[writer.filter], 0, -1) for writer in stream.writers]
+    read = [np.moveaxis(tensors[key], 1, -1) for key in stream.readers]
     filters = [array.reshape(-1, stream.width) for array in (*written, *read)]
     norms = [np.linalg.norm(array) or 1.0 for array in filters]
     scales = [np.full(len(array), SMALL / math.sqrt(array.size)) for array in filters]
