@@ -7,13 +7,19 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import onnx_ir as ir
 
-from onnx_unipts.elimination import largest_difference
-from onnx_unipts.graph.model import fits_one_file
+from onnx_unipts.evaluation import outputs_of
+from onnx_unipts.graph.cleanup import runnable
+from onnx_unipts.graph.equivalence import relative_difference
+from onnx_unipts.graph.errors import UnsupportedModelError
+from onnx_unipts.graph.model import fits_one_file, serialize
 from onnx_unipts.graph.streams import Stream
 from onnx_unipts.job import Job
 from onnx_unipts.rotation import multiplications, rotatable, rotated_tensors
 from onnx_unipts.run_directory import RunDirectory
+from onnx_unipts.targets import with_measured
+from onnx_unipts.training.ort import file_session, inference_session
 
 __all__ = ["ROTATION", "UNROTATED", "rotated", "rotation_facts", "rotation_seconds"]
 
@@ -47,12 +53,25 @@ def _verified(job: Job) -> Job:
     if not tensors:
         return job
     turned = _with(job, tensors)
-    batch = job.data.batch(np.arange(min(len(job.data), VERIFIED_SAMPLES)))
-    difference = largest_difference(job, job.dense, turned.dense, batch)
+    difference = _difference(job, turned.dense)
     if difference <= (HALF_TOLERANCE if job.half else TOLERANCE):
         return turned
     job.warn(f"streams are not rotated: an output would change by {difference:.1e}")
     return job
+
+
+def _difference(job: Job, turned: ir.Model) -> float:
+    """Return the largest difference of what is compared of the outputs, relative to the largest."""
+    served = serialize(runnable(with_measured(turned, job.targets)))
+    few = job.data.subset(np.arange(min(len(job.data), VERIFIED_SAMPLES)))
+    before, after = (
+        outputs_of(session, job.targets, few, job.own_batching)
+        for session in (
+            file_session(job.path, job.cores, job.targets),
+            inference_session(served, job.cores),
+        )
+    )
+    return max(relative_difference(before[name], after[name]) for name in before)
 
 
 def _with(job: Job, tensors: Mapping[str, np.ndarray]) -> Job:
@@ -75,12 +94,20 @@ def rotation_seconds(job: Job) -> float:
 def _streams(job: Job) -> list[Stream]:
     """Return the streams to turn.
 
-    Not those of a model that is pruned as it lies there, nor those in which normalisations keep
-    statistics that were not measured on the data: in another basis these are not known.
+    Not those of a model that is pruned as it lies there or that cannot be verified, nor those in
+    which normalisations keep statistics that were not measured on the data: in another basis these
+    are not known.
     """
-    if not job.recipe.rotation or job.pattern.whole_model or job.quantised:
+    if not job.recipe.rotation or job.pattern.whole_model or job.quantised or job.random:
         return []
-    if not fits_one_file(job.dense):
+    if not fits_one_file(job.dense) or not _is_comparable(job):
         return []
     streams = rotatable(job.dense, job.keys)
     return [stream for stream in streams if job.restates or not stream.normalized]
+
+
+def _is_comparable(job: Job) -> bool:
+    try:
+        return bool(job.targets)
+    except UnsupportedModelError:
+        return False

@@ -79,6 +79,28 @@ def test_filters_that_were_sparse_in_another_basis_lose_less_to_pruning(tmp_path
     assert lost(found) < lost(read_tensors(model, FILTERS)) / 3
 
 
+NORMALIZED = BOTTLENECKS.replace(
+    "s1 = Conv (r0, p1, b1)",
+    "c1 = Conv (r0, p1, b1)\n    s1 = BatchNormalization (c1, n_s, n_b, n_m, n_v)",
+).replace(
+    "s2 = Conv (d1, p2)", "c2 = Conv (d1, p2)\n    s2 = BatchNormalization (c2, o_s, o_b, o_m, o_v)"
+)
+
+
+def test_what_normalisations_scale_by_counts(tmp_path: Path):
+    plain = load_model(saved(hidden(), tmp_path))
+    tensors, rng = read_tensors(plain, [*FILTERS, "b1"]), np.random.default_rng(0)
+    tensors |= {n: t for n, t in bottleneck_tensors().items() if n not in tensors}
+    for key, norm in (("p1", "n"), ("p2", "o")):
+        factor = np.exp(rng.uniform(-2, 2, 6)).astype(np.float32)
+        tensors[key] = tensors[key] / factor[:, None, None, None]
+        of_norm = {"s": factor, "v": np.ones(6), "m": np.zeros(6), "b": np.zeros(6)}
+        tensors |= {f"{norm}_{part}": t.astype(np.float32) for part, t in of_norm.items()}
+    tensors["b1"] = 0 * tensors["b1"]
+    model = load_model(saved(network(NORMALIZED, tensors), tmp_path, "normalized.onnx"))
+    assert lost(rotated(model)) < lost(rotated(plain)) + 0.01
+
+
 @pytest.mark.parametrize("normalized", [False, True])
 def test_the_rotated_model_computes_the_same(tmp_path: Path, normalized: bool):
     text = BOTTLENECKS
@@ -102,8 +124,7 @@ def test_filters_that_are_not_pruned_stay(tmp_path: Path):
 
 def test_filters_that_are_sparse_already_stay(tmp_path: Path):
     tensors = bottleneck_tensors()
-    for name in FILTERS:
-        tensors[name] = tensors[name] * (np.random.default_rng(1).random(tensors[name].shape) < 0.6)
+    tensors["e2"] = tensors["e2"] * (np.random.default_rng(1).random(tensors["e2"].shape) < 0.6)
     model = load_model(saved(network(BOTTLENECKS, tensors), tmp_path))
     assert rotated(model) == {}
 
@@ -172,6 +193,25 @@ def test_a_search_and_the_training_after_it_are_in_one_basis(tmp_path: Path):
     assert resumed.output is not None
     assert afresh.output is not None
     assert resumed.output.read_bytes() == afresh.output.read_bytes()
+
+
+def test_what_cannot_be_verified_is_not_rotated(tmp_path: Path):
+    text = BOTTLENECKS.replace(
+        "p = Global", "n = RandomNormalLike (r2) o = Add (r2, n)\n    p = Global"
+    )
+    text = text.replace("Pool (r2)", "Pool (o)")
+    result = compress(network(text, bottleneck_tensors()), tmp_path, UNTRAINED)
+    assert result.report["rotation"]["streams"] == 0
+
+
+def test_scores_behind_an_index_are_compared_not_the_index(tmp_path: Path):
+    text = BOTTLENECKS.replace("float[N,4] y", "int64[N] i").replace(
+        "f, w3, b3)", "f, w3, b3)\n    i = ArgMax <axis = 1, keepdims = 0> (y)"
+    )
+    tied = bottleneck_tensors()
+    tied |= {"w3": np.repeat(tied["w3"][:1], 4, 0), "b3": np.zeros(4, np.float32)}
+    result = compress(network(text, tied), tmp_path, UNTRAINED)
+    assert result.report["rotation"]["streams"] == 1
 
 
 def test_rotation_is_true_or_false(tmp_path: Path):

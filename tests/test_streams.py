@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 from bottlenecks import BOTTLENECKS, bottleneck_tensors, normalized_tensors
@@ -66,16 +67,28 @@ def test_what_is_added_up_between_convolutions_is_one_stream():
         (
             joined(
                 "t = AveragePool <kernel_shape = [2,2], pads = [1,1,1,1]> (s2) "
-                'u = Resize <mode = "linear"> (t, , , sizes) s3 = Add (u, s1)',
+                'u = Resize <mode = "linear"> (t, , scales) s3 = Add (u, s1)',
             ),
-            {"sizes": np.array([8, 6, 8, 8])},
+            {"scales": np.array([1, 1, 0.9, 0.9], np.float32)},
         ),
+        (joined("t = Neg (s2) u = Dropout (t) s3 = Add (u, s1)"), {}),
+        (joined("h = Shape (s2) t = Identity (s2) s3 = Add (t, s1)"), {}),
         (
             BOTTLENECKS.replace("(s3, e2)", "<pads = [1,1,1,1]> (s3, e2)"),
             draw(1, e2=(18, 6, 3, 3)),
         ),
     ],
-    ids=["added", "normalised", "subtracted", "summed", "passed on", "resized", "3x3, padded"],
+    ids=[
+        "added",
+        "normalised",
+        "subtracted",
+        "summed",
+        "passed on",
+        "resized",
+        "negated",
+        "measured",
+        "3x3, padded",
+    ],
 )
 def test_the_model_computes_the_same_in_another_basis(text: str, changed: dict[str, np.ndarray]):
     model = model_of(text, **changed)
@@ -106,6 +119,12 @@ def test_a_normalised_stream_is_the_same_in_any_basis(seed: int):
         BOTTLENECKS.replace("Conv (d1, p2)", "Conv (d1, p2, b1)"),
         BOTTLENECKS.replace("Conv (s3, e2)", "Conv (s3, e1)"),
         joined("t = Add (s1, s2) u = Conv (t, square) s3 = Add (t, u)"),
+        joined("t = Resize (s2, , wide) s3 = Add (t, s1)"),
+        joined("t = Resize <coordinate_transformation_mode = \"tf_crop_and_resize\"> "
+            "(s2, roi, one) s3 = Add (t, s1)"),
+        joined("t = Resize (s2, , , sizes) s3 = Add (t, s1)"),
+        joined("t, mask = Dropout (s2) m = Cast <to = 1> (mask) s3 = Add (t, s1)"),
+        NORMALIZED.replace("s1 = Batch", "s1, m, v = Batch"),
         joined("s3 = If <then_branch = a () => (float[N,6,8,8] o)"
             " { o = Add (s1, s2) }, else_branch = b () => (float[N,6,8,8] o) { o = Neg (s2) }>"
             " (yes)"),
@@ -113,7 +132,9 @@ def test_a_normalised_stream_is_the_same_in_any_basis(seed: int):
     ],
     ids=[
         "cut off", "maximum", "a constant", "an output", "grouped", "a bias shared",
-        "a filter shared", "on both sides", "in a subgraph", "a normalisation's tensor shared",
+        "a filter shared", "on both sides", "channels made", "values made up", "of unknown size",
+        "a mask used", "of statistics of batches",
+        "in a subgraph", "a normalisation's tensor shared",
     ],
 )  # fmt: skip
 def test_what_treats_channels_unlike_each_other_is_no_stream(text: str):
@@ -124,6 +145,10 @@ def test_what_treats_channels_unlike_each_other_is_no_stream(text: str):
         half=bottleneck_tensors()["e1"][:, :3],
         square=bottleneck_tensors()["e1"][:6],
         yes=np.array(True),
+        wide=np.array([1, 2, 1, 1], np.float32),
+        one=np.ones(4, np.float32),
+        roi=np.array([0, 0, 0, 0, 1, 1, 1, 1], np.float32),
+        sizes=np.array([1, 6, 8, 8]),
     )
     assert find_streams(model) == []
 
@@ -131,3 +156,26 @@ def test_what_treats_channels_unlike_each_other_is_no_stream(text: str):
 def test_weights_of_bytes_and_grouped_writers_are_no_streams():
     assert find_streams(model_of(BOTTLENECKS.replace("(r0, p1, b1)", "<group = 2> (r0, p1, b1)"),
         p1=bottleneck_tensors()["p1"][:, :6])) == []  # fmt: skip
+
+
+def test_values_of_other_ranks_are_added_up_along_other_axes():
+    text = BOTTLENECKS.replace("float[N,3,8,8] x", "float[N,3,8,8] x, float[6,12,8] z")
+    text = text.replace("s3 = Add (s1, s2)", "l = Conv (z, p3) t = Add (s1, l) s3 = Add (t, s2)")
+    model = model_of(text, p3=bottleneck_tensors()["p1"][..., 0])
+    assert find_streams(model) == []
+
+
+def test_initializers_that_are_inputs_too_are_rotated_like_others():
+    used = {n: t for n, t in bottleneck_tensors().items() if n in BOTTLENECKS}
+    proto = network(BOTTLENECKS, used)
+    for name, tensor in used.items():
+        proto.graph.input.append(onnx.helper.make_tensor_value_info(name, 1, tensor.shape))
+    (stream,) = find_streams(ir.from_proto(proto))
+    assert stream.readers == ("e1", "e2")
+
+
+def test_a_normalisation_of_every_pixel_is_not_one_of_channels():
+    used = {n: t for n, t in normalized_tensors().items() if n in NORMALIZED}
+    pixels = {n: np.ones((6, 8, 8), np.float32) for n in ("n_s", "n_b", "n_m", "n_v")}
+    text = NORMALIZED.replace("<epsilon = 0.01>", "<epsilon = 0.01, spatial = 0>")
+    assert find_streams(ir.from_proto(network(text, used | pixels, opset=8))) == []

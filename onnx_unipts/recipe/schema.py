@@ -38,8 +38,8 @@ class Recipe(Section):
     )
     rotation: bool = Field(
         default=True,
-        description="Turn linear streams, such as the bottlenecks of MobileNetV2, so that the "
-        "weights around them are sparser; what the model computes stays the same.",
+        description="Turn linear streams, such as the bottlenecks of MobileNetV2, to where the "
+        "weights around them are sparser; the model computes the same.",
     )
     num_samples: int | None = Field(
         default=None, ge=1, description="Calibration samples; all if unset."

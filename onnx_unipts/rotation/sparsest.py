@@ -11,6 +11,8 @@ __all__ = ["ITERATIONS", "sparsest_rotation"]
 ITERATIONS = 100
 # The angle, in radians, by which the first step turns one axis towards another at most.
 RATE = 0.05
+# Slopes smaller than this are noise, of vectors about as long as one.
+LEAST_SPREAD = 1e-8
 # Of the two means of Adam, what is kept at each step.
 MOMENTUM, MEMORY = 0.9, 0.999
 
@@ -43,7 +45,7 @@ def sparsest_rotation(vectors: np.ndarray, scales: np.ndarray) -> np.ndarray:
         corrected = mean / (1 - MOMENTUM ** (step + 1))
         spread = np.sqrt(square / (1 - MEMORY ** (step + 1)))
         angle = RATE * (1 - step / ITERATIONS)
-        half = angle / 2 * corrected / (spread + np.finfo(np.float32).tiny)
+        half = angle / 2 * corrected / (spread + LEAST_SPREAD)
         turn = np.linalg.solve(identity + half, identity - half)
         values = values @ turn
         rotation = turn.T @ rotation
