@@ -1,22 +1,18 @@
-"""Linear streams: values between convolutions in which channels may be mixed and unmixed again.
-
-The bottlenecks of MobileNetV2 are: convolutions write to them, and convolutions read them, with
-nothing between that treats one channel unlike another.
-"""
+"""Finding linear streams in a graph."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 
-import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.graph.model import StoredTensor, stored_tensors
 from onnx_unipts.graph.nodes import bodies, input_at, integers, values_read
 from onnx_unipts.graph.normalization.found import EPSILON
+from onnx_unipts.graph.streams.stream import Stream, Writer
 
-__all__ = ["Stream", "Writer", "effective_filter", "find_streams", "mixed"]
+__all__ = ["find_streams"]
 
 # Operators that compute each channel from itself alone, and linearly: of all inputs, or the first.
 ADDING = {"Add", "Sum", "Sub"}
@@ -26,53 +22,6 @@ LINEAR = {*ADDING, *RESIZING, "AveragePool", "Dropout", "GlobalAveragePool", "Id
 MEASURING = {"Shape", "Size"}
 # Types that are not too coarse to be multiplied with a matrix once more.
 FLOATS = {"FLOAT", "FLOAT16", "DOUBLE"}
-
-
-@dataclass(frozen=True)
-class Writer:
-    """A convolution that makes values of a stream, by the keys of its tensors.
-
-    ``filter`` is (width, ...), ``bias`` (width,) or None. ``normalization`` holds scale, bias, mean
-    and variance, all (width,), of a BatchNormalization behind it, and is empty where none is.
-    """
-
-    width: int
-    filter: str
-    bias: str | None
-    normalization: tuple[str, ...] = ()
-    epsilon: float = EPSILON
-
-    @property
-    def keys(self) -> list[str]:
-        """The keys of all its tensors."""
-        return [self.filter, *([] if self.bias is None else [self.bias]), *self.normalization]
-
-
-@dataclass(frozen=True)
-class Stream:
-    """Values of ``width`` channels that are in one basis, since they are added to each other.
-
-    ``readers`` are the filters (channels, width, ...) of the convolutions that they enter.
-    """
-
-    width: int
-    writers: tuple[Writer, ...]
-    readers: tuple[str, ...]
-
-    @property
-    def filters(self) -> list[str]:
-        """The keys of the filters around it."""
-        return [*(writer.filter for writer in self.writers), *self.readers]
-
-    @property
-    def normalized(self) -> bool:
-        """Whether a normalisation lies behind one of the convolutions that make it."""
-        return any(writer.normalization for writer in self.writers)
-
-    @property
-    def keys(self) -> list[str]:
-        """The keys of all tensors that depend on its basis."""
-        return [*(key for writer in self.writers for key in writer.keys), *self.readers]
 
 
 def find_streams(model: ir.Model) -> list[Stream]:
@@ -112,55 +61,6 @@ def find_streams(model: ir.Model) -> list[Stream]:
             width, _ = kinds.pop()
             found.append(Stream(width, written, read))
     return found
-
-
-def mixed(
-    stream: Stream, tensors: Mapping[str, np.ndarray], rotation: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Return the tensors of ``stream``, by key, in the basis that ``rotation`` leads to.
-
-    ``rotation`` is orthogonal, float64 (width, width): what was y in the stream becomes
-    ``rotation @ y``. ``tensors`` holds at least those of the stream; float64 is returned. Variances
-    of normalisations are what they would be were channels not correlated, with the scales that make
-    up for it.
-    """
-    turned: dict[str, np.ndarray] = {}
-    for writer in stream.writers:
-        turned |= _written(writer, tensors, rotation)
-    for key in stream.readers:
-        turned[key] = np.moveaxis(np.tensordot(tensors[key], rotation, (1, 1)), -1, 1)
-    return turned
-
-
-def effective_filter(writer: Writer, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Return the filter of ``writer`` with what its normalisation scales each channel by."""
-    filters = tensors[writer.filter]
-    return filters * _factor(writer, tensors).reshape(-1, *[1] * (filters.ndim - 1))
-
-
-def _factor(writer: Writer, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
-    if not writer.normalization:
-        return np.ones(len(tensors[writer.filter]))
-    scale, _, _, variance = writer.normalization
-    return tensors[scale] / np.sqrt(tensors[variance] + writer.epsilon)
-
-
-def _written(
-    writer: Writer, tensors: Mapping[str, np.ndarray], rotation: np.ndarray
-) -> dict[str, np.ndarray]:
-    to = rotation * _factor(writer, tensors)  # of what the convolution gives
-    before = [writer.filter, *([] if writer.bias is None else [writer.bias])]
-    turned = {key: np.tensordot(to, tensors[key], (1, 0)) for key in before}
-    if not writer.normalization:
-        return turned
-    scale, shift, mean, variance = writer.normalization
-    spread = to**2 @ tensors[variance]
-    return turned | {
-        scale: np.sqrt(spread + writer.epsilon),
-        shift: rotation @ tensors[shift],
-        mean: to @ tensors[mean],
-        variance: spread,
-    }
 
 
 class _Own:
@@ -208,7 +108,7 @@ def _writers(graph: ir.Graph, own: _Own) -> dict[ir.Value, Writer]:
         of_norm = () if norm is None else norm.inputs[1:5]
         if not own.are_vectors([*([] if bias is None else [bias]), *of_norm], width):
             continue
-        writer = Writer(width, key, None if bias is None else own.key(bias))
+        writer = Writer(key, None if bias is None else own.key(bias))
         if norm is not None:
             epsilon = norm.attributes.get_float("epsilon", EPSILON)
             keys = tuple(own.key(value) for value in of_norm)
