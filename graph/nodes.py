@@ -14,6 +14,7 @@ __all__ = [
     "integers",
     "static_shape",
     "values_read",
+    "values_read_inside",
 ]
 
 
@@ -65,6 +66,11 @@ def bodies(node: ir.Node) -> Iterator[ir.Graph]:
 def values_read(node: ir.Node) -> Iterator[ir.Value]:
     """Yield the values that ``node`` or a node inside it reads."""
     yield from (value for value in node.inputs if value is not None)
+    yield from values_read_inside(node)
+
+
+def values_read_inside(node: ir.Node) -> Iterator[ir.Value]:
+    """Yield the values that a node inside ``node`` reads, and those that come out of its graphs."""
     for body in bodies(node):
         for inner in body:
             yield from values_read(inner)

@@ -10,15 +10,12 @@ from typing import Any
 import numpy as np
 
 from onnx_unipts.evaluation import compare, measure_accuracy, outputs_of
-from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.isolation import isolated
-from onnx_unipts.graph.model import serialize
 from onnx_unipts.job import Job
 from onnx_unipts.run_directory import RunDirectory
 from onnx_unipts.student import Student, write_back
-from onnx_unipts.targets import with_measured
-from onnx_unipts.training.ort import file_session, inference_session
+from onnx_unipts.training.ort import file_session, model_session
 from onnx_unipts.training.trainer import Checkpoint
 
 __all__ = ["Course"]
@@ -114,9 +111,7 @@ class Course:
         tensors = self._settle(attempt, state)
         model = self._job.load()
         write_back(self._student, model, tensors)
-        session = inference_session(
-            serialize(runnable(with_measured(model, self._job.targets))), self._job.cores
-        )
+        session = model_session(model, self._job.cores, self._job.targets)
         outputs = outputs_of(session, self._job.targets, self._data, self._job.own_batching)
         measured = asdict(compare(self._job.targets, self._dense, outputs))
         accuracy = measure_accuracy(self._job.targets, outputs, self._data.labels)

@@ -16,16 +16,13 @@ import onnx_ir as ir
 
 from onnx_unipts.callbacks import Callbacks
 from onnx_unipts.evaluation import Fidelity, compare, outputs_of
-from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.errors import UnsupportedModelError
 from onnx_unipts.graph.isolation import isolated
-from onnx_unipts.graph.model import serialize
 from onnx_unipts.job import Job
 from onnx_unipts.progress import Quiet
 from onnx_unipts.reconstruction.held_out import HELD_OUT
 from onnx_unipts.run_directory import RunDirectory
-from onnx_unipts.targets import with_measured
-from onnx_unipts.training.ort import RUNTIME_ERRORS, file_session, inference_session
+from onnx_unipts.training.ort import RUNTIME_ERRORS, file_session, model_session
 
 __all__ = ["SEEN", "Ways", "is_rehearsed", "rehearsed", "ways_of"]
 
@@ -122,12 +119,11 @@ def _is_nearer(one: Fidelity, other: Fidelity) -> bool:
 def _fidelity(job: Job, model: ir.Model) -> Fidelity:
     """Compare ``model`` with the dense one on the evaluation data of ``job``."""
     assert job.eval_data is not None
-    served = serialize(runnable(with_measured(model, job.targets)))
     dense, sparse = (
         outputs_of(session, job.targets, job.eval_data, job.own_batching)
         for session in (
             file_session(job.path, job.cores, job.targets),
-            inference_session(served, job.cores),
+            model_session(model, job.cores, job.targets),
         )
     )
     return compare(job.targets, dense, sparse)

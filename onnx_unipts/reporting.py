@@ -19,8 +19,7 @@ from onnx_unipts.evaluation import (
 )
 from onnx_unipts.external_data import data_files
 from onnx_unipts.gains import gains
-from onnx_unipts.graph.cleanup import runnable
-from onnx_unipts.graph.model import read_tensors, serialize
+from onnx_unipts.graph.model import read_tensors
 from onnx_unipts.graph.runtime import onnxruntime
 from onnx_unipts.job import Job
 from onnx_unipts.measurement import measure_in_run
@@ -33,8 +32,8 @@ from onnx_unipts.report.layers import layer_sparsities
 from onnx_unipts.report.storage import quantization_facts, storage_facts
 from onnx_unipts.rotating import UNROTATED, rotation_facts
 from onnx_unipts.searching import SearchOutcome
-from onnx_unipts.targets import Target, with_measured
-from onnx_unipts.training.ort import file_session, inference_session
+from onnx_unipts.targets import Target
+from onnx_unipts.training.ort import file_session, model_session
 
 __all__ = ["data_facts", "finished_report", "planned_report", "search_facts"]
 
@@ -136,11 +135,11 @@ def _outputs(job: Job, outcome: Outcome, data: CalibrationData) -> dict[str, dic
     # One session at a time: each holds all weights.
     outputs = {"dense": run(file_session(job.path, job.cores, job.targets))}
     if outcome.before_recovery is not None:
-        pruned = serialize(runnable(with_measured(outcome.before_recovery, job.targets)))
-        outputs["before_recovery"] = run(inference_session(pruned, job.cores))
+        pruned = outcome.before_recovery
+        outputs["before_recovery"] = run(model_session(pruned, job.cores, job.targets))
     if outcome.finished.floats is not None:
-        floats = serialize(runnable(with_measured(outcome.finished.floats, job.targets)))
-        outputs["before_quantization"] = run(inference_session(floats, job.cores))
+        floats = outcome.finished.floats
+        outputs["before_quantization"] = run(model_session(floats, job.cores, job.targets))
     outputs["after_recovery"] = run(file_session(job.output, job.cores, job.targets))
     unrecovered = outputs.get("before_quantization", outputs["after_recovery"])
     outputs.setdefault("before_recovery", unrecovered)

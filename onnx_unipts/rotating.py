@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,16 +10,14 @@ import numpy as np
 import onnx_ir as ir
 
 from onnx_unipts.evaluation import outputs_of
-from onnx_unipts.graph.cleanup import runnable
 from onnx_unipts.graph.equivalence import relative_difference
 from onnx_unipts.graph.errors import UnsupportedModelError
-from onnx_unipts.graph.model import fits_one_file, serialize
+from onnx_unipts.graph.model import fits_one_file
 from onnx_unipts.graph.streams import Stream
 from onnx_unipts.job import Job
 from onnx_unipts.rotation import multiplications, rotatable, rotated_tensors
 from onnx_unipts.run_directory import RunDirectory
-from onnx_unipts.targets import with_measured
-from onnx_unipts.training.ort import file_session, inference_session
+from onnx_unipts.training.ort import file_session, model_session
 
 __all__ = ["ROTATION", "UNROTATED", "rotated", "rotation_facts", "rotation_seconds"]
 
@@ -49,13 +47,14 @@ def rotated(job: Job, run: RunDirectory) -> Job:
 
 
 def _verified(job: Job) -> Job:
-    tensors = rotated_tensors(job.dense, _streams(job), job.progress)
-    if not tensors:
+    streams = _streams(job)
+    if not streams:
         return job
+    tensors = rotated_tensors(job.dense, streams, job.progress)
     turned = _with(job, tensors)
     difference = _difference(job, turned.dense)
     if difference <= (HALF_TOLERANCE if job.half else TOLERANCE):
-        facts = rotation_facts(job)
+        facts = _facts(streams)
         job.progress.message(
             f"linear streams are rotated to where weights are sparser: {facts['streams']} of "
             f"{facts['channels']} channels; the model computes the same"
@@ -67,13 +66,12 @@ def _verified(job: Job) -> Job:
 
 def _difference(job: Job, turned: ir.Model) -> float:
     """Return the largest difference of what is compared of the outputs, relative to the largest."""
-    served = serialize(runnable(with_measured(turned, job.targets)))
     few = job.data.subset(np.arange(min(len(job.data), VERIFIED_SAMPLES)))
     before, after = (
         outputs_of(session, job.targets, few, job.own_batching)
         for session in (
             file_session(job.path, job.cores, job.targets),
-            inference_session(served, job.cores),
+            model_session(turned, job.cores, job.targets),
         )
     )
     return max(relative_difference(before[name], after[name]) for name in before)
@@ -87,7 +85,10 @@ def _with(job: Job, tensors: Mapping[str, np.ndarray]) -> Job:
 
 def rotation_facts(job: Job) -> dict[str, Any]:
     """Return how many ``streams`` a run of ``job`` turns, and their ``channels`` together."""
-    streams = _streams(job)
+    return _facts(_streams(job))
+
+
+def _facts(streams: Sequence[Stream]) -> dict[str, Any]:
     return {"streams": len(streams), "channels": sum(stream.width for stream in streams)}
 
 

@@ -24,6 +24,18 @@ BOTTLENECKS = """net (float[N,3,8,8] x) => (float[N,4] y) {
 }"""
 
 
+# The same with a normalisation behind the first convolution that makes the stream.
+NORMALIZED = BOTTLENECKS.replace(
+    "s1 = Conv (r0, p1, b1)",
+    "c1 = Conv (r0, p1, b1)\n    s1 = BatchNormalization <epsilon = 0.01> (c1, n_s, n_b, n_m, n_v)",
+)
+
+
+def orthogonal(width: int, seed: int) -> np.ndarray:
+    """Draw an orthogonal matrix, float64 (width, width)."""
+    return np.linalg.qr(np.random.default_rng(seed).standard_normal((width, width)))[0]
+
+
 def bottleneck_tensors(seed: int = 0) -> dict[str, np.ndarray]:
     """Draw the tensors of `BOTTLENECKS`."""
     tensors = draw(

@@ -9,7 +9,14 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from bottlenecks import BOTTLENECKS, bottleneck_tensors, bottlenecks, normalized_tensors
+from bottlenecks import (
+    BOTTLENECKS,
+    NORMALIZED,
+    bottleneck_tensors,
+    bottlenecks,
+    normalized_tensors,
+    orthogonal,
+)
 from compression import QUICK, UNTRAINED, compress, initializers
 from hypothesis import given
 from hypothesis import strategies as st
@@ -24,10 +31,6 @@ pytestmark = pytest.mark.usefixtures("quick_simplification")
 
 FILTERS = ("p1", "e1", "p2", "e2")
 PRUNED = ["w0", *FILTERS, "w3"]
-
-
-def orthogonal(width: int, seed: int) -> np.ndarray:
-    return np.linalg.qr(np.random.default_rng(seed).standard_normal((width, width)))[0]
 
 
 def hidden(seed: int = 0) -> onnx.ModelProto:
@@ -79,10 +82,7 @@ def test_filters_that_were_sparse_in_another_basis_lose_less_to_pruning(tmp_path
     assert lost(found) < lost(read_tensors(model, FILTERS)) / 3
 
 
-NORMALIZED = BOTTLENECKS.replace(
-    "s1 = Conv (r0, p1, b1)",
-    "c1 = Conv (r0, p1, b1)\n    s1 = BatchNormalization (c1, n_s, n_b, n_m, n_v)",
-).replace(
+BOTH_NORMALIZED = NORMALIZED.replace(
     "s2 = Conv (d1, p2)", "c2 = Conv (d1, p2)\n    s2 = BatchNormalization (c2, o_s, o_b, o_m, o_v)"
 )
 
@@ -97,18 +97,12 @@ def test_what_normalisations_scale_by_counts(tmp_path: Path):
         of_norm = {"s": factor, "v": np.ones(6), "m": np.zeros(6), "b": np.zeros(6)}
         tensors |= {f"{norm}_{part}": t.astype(np.float32) for part, t in of_norm.items()}
     tensors["b1"] = 0 * tensors["b1"]
-    model = load_model(saved(network(NORMALIZED, tensors), tmp_path, "normalized.onnx"))
+    model = load_model(saved(network(BOTH_NORMALIZED, tensors), tmp_path, "normalized.onnx"))
     assert lost(rotated(model)) < lost(rotated(plain)) + 0.01
 
 
-@pytest.mark.parametrize("normalized", [False, True])
-def test_the_rotated_model_computes_the_same(tmp_path: Path, normalized: bool):
-    text = BOTTLENECKS
-    if normalized:
-        text = text.replace(
-            "s1 = Conv (r0, p1, b1)",
-            "c1 = Conv (r0, p1, b1) s1 = BatchNormalization (c1, n_s, n_b, n_m, n_v)",
-        )
+@pytest.mark.parametrize("text", [BOTTLENECKS, NORMALIZED], ids=["folded", "normalised"])
+def test_the_rotated_model_computes_the_same(tmp_path: Path, text: str):
     used = {name: t for name, t in normalized_tensors().items() if name in text}
     model = load_model(saved(network(text, used), tmp_path))
     before = outputs(serialize(model), {"x": images(8)})[0]
@@ -165,12 +159,7 @@ def test_a_recipe_of_its_own_method_rotates_nothing(tmp_path: Path):
 
 
 def test_normalised_streams_are_turned_only_where_statistics_are_measured_anew(tmp_path: Path):
-    text = BOTTLENECKS.replace(
-        "s1 = Conv (r0, p1, b1)",
-        "c1 = Conv (r0, p1, b1) s1 = BatchNormalization (c1, n_s, n_b, n_m, n_v)",
-    )
-    tensors = normalized_tensors()
-    model = network(text, tensors)
+    model = network(NORMALIZED, normalized_tensors())
     streams = []
     for name, settings in (("trained", QUICK), ("untrained", UNTRAINED)):
         (tmp_path / name).mkdir()

@@ -6,16 +6,19 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
-from bottlenecks import BOTTLENECKS, bottleneck_tensors, normalized_tensors
+from bottlenecks import (
+    BOTTLENECKS,
+    NORMALIZED,
+    bottleneck_tensors,
+    normalized_tensors,
+    orthogonal,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 from small_networks import draw, images, network, outputs
 
 from onnx_unipts.graph.model import read_tensors, serialize, write_tensors
 from onnx_unipts.graph.streams import Stream, find_streams, mixed
-
-NORMALIZED = BOTTLENECKS.replace("s1 = Conv (r0, p1, b1)", "c1 = Conv (r0, p1, b1)\n"
-    "    s1 = BatchNormalization <epsilon = 0.01> (c1, n_s, n_b, n_m, n_v)")  # fmt: skip
 
 
 def joined(text: str) -> str:
@@ -26,10 +29,6 @@ def joined(text: str) -> str:
 def model_of(text: str = BOTTLENECKS, **changed: np.ndarray) -> ir.Model:
     used = {n: t for n, t in (normalized_tensors() | changed).items() if n in text}
     return ir.from_proto(network(text, used))
-
-
-def orthogonal(width: int, seed: int) -> np.ndarray:
-    return np.linalg.qr(np.random.default_rng(seed).standard_normal((width, width)))[0]
 
 
 def turned(model: ir.Model, stream: Stream, seed: int = 0) -> ir.Model:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from onnx_unipts.graph.model import StoredTensor, stored_tensors
-from onnx_unipts.graph.nodes import bodies, input_at, integers, values_read
+from onnx_unipts.graph.nodes import input_at, integers, values_read_inside
 from onnx_unipts.graph.normalization.found import EPSILON
 from onnx_unipts.graph.streams.stream import Stream, Writer
 
@@ -35,7 +35,7 @@ def find_streams(model: ir.Model) -> list[Stream]:
     graph = model.graph
     own = _Own(model)
     writers, readers = _writers(graph, own), _readers(graph, own)
-    inside = {value for node in graph for body in bodies(node) for value in _seen_by(body)}
+    inside = {value for node in graph for value in values_read_inside(node)}
 
     def is_free(value: ir.Value) -> bool:
         if value.is_graph_output() or value in inside:
@@ -174,10 +174,6 @@ def _mixed_by(node: ir.Node) -> list[ir.Value | None]:
     if not _is_linear(node):
         return []
     return list(node.inputs if node.op_type in ADDING else node.inputs[:1])
-
-
-def _seen_by(body: ir.Graph) -> list[ir.Value | None]:
-    return [*body.outputs, *(value for node in body for value in values_read(node))]
 
 
 def _groups(graph: ir.Graph, writers: Collection[ir.Value]) -> list[list[ir.Value]]:

@@ -38,6 +38,7 @@ __all__ = [
     "build_gradient_graph",
     "file_session",
     "inference_session",
+    "model_session",
 ]
 
 SILENT = 4
@@ -135,6 +136,13 @@ def file_session(
     model = load_model(path)
     able = runnable(with_measured(model, targets))
     return inference_session(os.fspath(path) if able is model else serialize(able), threads)
+
+
+def model_session(
+    model: ir.Model, threads: int = 1, targets: Sequence[Target] = ()
+) -> onnxruntime.InferenceSession:
+    """Return an inference session of ``model`` as `file_session` does of one in a file."""
+    return inference_session(serialize(runnable(with_measured(model, targets))), threads)
 
 
 def build_gradient_graph(
